@@ -58,4 +58,4 @@ class FakeKeras:
         logits, scores = zip(*(network.run(image) for image in pixels), strict=True)
         logits = np.stack(logits)
         logits[:, 0] += self.offset
-        return logits, logits, np.array(scores, np.float32) if network.scored else None
+        return logits, logits, np.array(scores)[:, 0] if network.second_width else None

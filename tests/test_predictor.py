@@ -226,15 +226,15 @@ def test_arrays_give_the_same_predictions_as_files(predictor, tmp_path):
 
 
 def test_infinite_logits_are_an_error(predictor, files, monkeypatch):
-    real = type(predictor._pool).run_scored
+    real = type(predictor._pool).run_both
 
-    def run_scored(pool, images):
+    def run_both(pool, images):
         pairs = zip(real(pool, images), images, strict=True)
         return [
             (row * np.nan if image[0, 0, 0] % 2 else row, score) for (row, score), image in pairs
         ]
 
-    monkeypatch.setattr(type(predictor._pool), "run_scored", run_scored)
+    monkeypatch.setattr(type(predictor._pool), "run_both", run_both)
     predictions = list(predictor.predict(files))
     codes = {prediction.error.code if prediction.error else None for prediction in predictions}
     assert codes == {None, "corrupt"} and len(predictions) == len(files)

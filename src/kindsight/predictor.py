@@ -238,7 +238,7 @@ class Predictor:
         )
         self._pool = InterpreterPool(self.bundle.tflite, workers)
         expected = (self.bundle.spec.size, len(self.bundle.classes))
-        if (self._pool.size, self._pool.width) != expected:
+        if (self._pool.size, self._pool.width) != expected or self._pool.second_width > 1:
             raise BundleError(
                 f"{self.bundle.tflite} does not match bundle.json: the network takes images of "
                 f"{self._pool.size} and returns {self._pool.width} logits, but bundle.json says "
@@ -350,7 +350,7 @@ class Predictor:
     def _predict(self, names: Sequence[str], images: Sequence[_Read]) -> list[Prediction]:
         readable = [image[0] for image in images if not isinstance(image, ImageError)]
         shape = (len(readable), len(self.classes))
-        outputs = self._pool.run_scored(readable)
+        outputs = self._pool.run_both(readable)
         logits = np.array([output for output, _ in outputs], np.float32).reshape(shape)
         finite = np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
         probabilities = np.zeros(shape, np.float32)
@@ -436,11 +436,11 @@ class Predictor:
         )  # fmt: skip
 
 
-def _finite(score: float | None) -> float | None:
-    """Return the largest float32 for a score that overflowed."""
-    if score is None or math.isfinite(score):
-        return score
-    return float(np.finfo(np.float32).max)
+def _finite(second: NDArray[np.float32]) -> float | None:
+    """Return the score, of a network that has one; the largest float32 where it overflowed."""
+    if not len(second):
+        return None
+    return float(second[0] if np.isfinite(second[0]) else np.finfo(np.float32).max)
 
 
 def _clipped(scale: ValueScale) -> float:

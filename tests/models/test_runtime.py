@@ -37,7 +37,8 @@ GOOD_INPUT, GOOD_OUTPUT = tensor(1, 8, 6, 3), tensor(1, 5)
     [
         ([GOOD_INPUT, GOOD_INPUT], [GOOD_OUTPUT]),
         ([], [GOOD_OUTPUT]),
-        ([GOOD_INPUT], [GOOD_OUTPUT, GOOD_OUTPUT]),
+        ([GOOD_INPUT], [GOOD_OUTPUT] * 3),
+        ([GOOD_INPUT], [GOOD_OUTPUT, tensor(2, 1)]),
         ([GOOD_INPUT], []),
         ([tensor(1, 8, 6)], [GOOD_OUTPUT]),
         ([tensor(2, 8, 6, 3)], [GOOD_OUTPUT]),

@@ -125,10 +125,10 @@ def schema() -> Any:
 class Interpreter:
     """A LiteRT model that is run on one image at a time.
 
-    The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n), and maybe to an
-    out-of-distribution score, float32 (1, 1), as its second output. `threads` are used by one run.
-    ``size`` is (height, width), ``width`` is n, ``scored`` is whether there is a score. BundleError
-    for any other file.
+    The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n), and maybe to a
+    second output, float32 (1, m), such as an out-of-distribution score. `threads` are used by one
+    run. ``size`` is (height, width), ``width`` is n, ``second_width`` is m, 0 without a second
+    output. BundleError for any other file.
     """
 
     def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
@@ -150,23 +150,19 @@ class Interpreter:
                 f"{self.path} must take float32 images of shape (1, height, width, 3); it takes "
                 f"{np.dtype(input_['dtype']).name} {shape}."
             )
-        shape_out = tuple(int(size) for size in output["shape"])
-        if len(shape_out) != 2 or shape_out[0] != 1 or output["dtype"] != np.float32:
-            raise BundleError(
-                f"{self.path} must return float32 values of shape (1, n); it returns "
-                f"{np.dtype(output['dtype']).name} {shape_out}."
-            )
-        for score in more:
-            if tuple(score["shape"]) != (1, 1) or score["dtype"] != np.float32:
+        widths = []
+        for each in (output, *more):
+            shape_out = tuple(int(size) for size in each["shape"])
+            if len(shape_out) != 2 or shape_out[0] != 1 or each["dtype"] != np.float32:
                 raise BundleError(
-                    f"The second output of {self.path} must be a float32 score of shape (1, 1); it "
-                    f"is {np.dtype(score['dtype']).name} {tuple(score['shape'])}."
+                    f"{self.path} must return float32 values of shape (1, n); it returns "
+                    f"{np.dtype(each['dtype']).name} {shape_out}."
                 )
+            widths.append(shape_out[1])
         self._input, self._output = input_["index"], output["index"]
-        self._score = more[0]["index"] if more else None
-        self.scored = bool(more)
+        self._second = more[0]["index"] if more else None
         self.size = (shape[1], shape[2])
-        self.width = shape_out[1]
+        self.width, self.second_width = [*widths, 0][:2]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the output, float32 (n,), for an image of the model's size, uint8.
@@ -175,8 +171,8 @@ class Interpreter:
         """
         return self.run(image)[0]
 
-    def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float | None]:
-        """Return the output and the score, None without one; see :meth:`__call__`."""
+    def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the output and the second one, float32 (m,); see :meth:`__call__`."""
         if image.shape != (*self.size, 3):
             raise BundleError(
                 f"{self.path} takes images of shape {(*self.size, 3)}; got {image.shape}."
@@ -185,9 +181,9 @@ class Interpreter:
         np.copyto(self._interpreter.tensor(self._input)(), image[None])
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
-        if self._score is None:
-            return result, None
-        return result, float(self._interpreter.get_tensor(self._score)[0, 0])
+        if self._second is None:
+            return result, np.empty(0, np.float32)
+        return result, self._interpreter.get_tensor(self._second)[0]
 
 
 class InterpreterPool:
@@ -201,7 +197,7 @@ class InterpreterPool:
         self.workers = workers or count_cores()
         self._model = model
         first = Interpreter(model)
-        self.size, self.width, self.scored = first.size, first.width, first.scored
+        self.size, self.width, self.second_width = first.size, first.width, first.second_width
         self._free: queue.LifoQueue[Interpreter | None] = queue.LifoQueue()
         for _ in range(self.workers - 1):
             self._free.put(None)
@@ -213,12 +209,12 @@ class InterpreterPool:
 
     def run_all(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Run the model on several images, one after the other, on one interpreter."""
-        return [output for output, _ in self.run_scored(images)]
+        return [output for output, _ in self.run_both(images)]
 
-    def run_scored(
+    def run_both(
         self, images: Sequence[NDArray[np.uint8]]
-    ) -> list[tuple[NDArray[np.float32], float | None]]:
-        """Return the output and the score of several images, as :meth:`Interpreter.run`."""
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Return both outputs of several images, as :meth:`Interpreter.run`."""
         if not images:
             return []
         interpreter = self._free.get()
@@ -277,11 +273,14 @@ def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
     return images
 
 
-def run_litert(model: bytes, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run images (n, height, width, 3) one by one through a LiteRT file; return (n, d)."""
+def run_litert(model: bytes, pixels: NDArray[np.float32], output: int = 0) -> NDArray[np.float32]:
+    """Run images (n, height, width, 3) one by one through a LiteRT file; return (n, d).
+
+    `output` is the number of the output.
+    """
     interpreter = make_interpreter(model)
     source = interpreter.get_input_details()[0]["index"]
-    target = interpreter.get_output_details()[0]["index"]
+    target = interpreter.get_output_details()[output]["index"]
     rows = []
     for image in pixels:
         interpreter.set_tensor(source, image[np.newaxis])
@@ -297,9 +296,13 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
     ParityError when that is above `tolerance`, or an output is not finite.
     """
     images = make_images(CHECKED_IMAGES, model.input_shape[1:3])
-    expected = np.asarray(model(images, training=False))
-    got = run_litert(converted, images)
-    difference = float(np.abs(got - expected).max() / np.abs(expected).max())
+    outputs = model(images, training=False)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    differences = [
+        np.abs(run_litert(converted, images, number) - expected).max() / np.abs(expected).max()
+        for number, expected in enumerate(map(np.asarray, outputs))
+    ]
+    difference = float(np.max(differences))
     # A NaN fails, too.
     if not difference <= tolerance:
         raise ParityError(

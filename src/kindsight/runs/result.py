@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight import random_stream
 from kindsight.dataset.ignored import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import write_csv
 from kindsight.report.data import Predictions
+from kindsight.training.common import training_sample
 from kindsight.training.engine.history import History
 from kindsight.training.network.settings import NETWORKS
 from kindsight.training.protocols import FittedModel
@@ -32,12 +32,6 @@ __all__ = [
     "score",
     "write_predictions",
 ]
-
-TRAIN_SAMPLE = 1000
-"""Training images that are predicted: enough for an accuracy to within 3 percentage points."""
-
-BACKBONE_TRAIN_SAMPLE = 300
-"""The same where each prediction runs a backbone, which takes a hundredth of a second."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +67,11 @@ def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
 def predict_training_images(fitted: FittedModel, rows: NDArray[np.int64]) -> Predictions:
     """Return predictions, in inference mode, of a random sample of the training images.
 
-    The sample is the same for one seed and one set of images; it has at most
-    :data:`TRAIN_SAMPLE` images, or :data:`BACKBONE_TRAIN_SAMPLE`.
+    See :func:`.common.training_sample`.
     """
     by_backbone = fitted.history is not None and fitted.training.model not in NETWORKS
-    count = BACKBONE_TRAIN_SAMPLE if by_backbone else TRAIN_SAMPLE
-    order = random_stream.permutation(fitted.training.seed, "training sample", 0, len(rows))
-    return _predict(fitted, rows[np.sort(order[:count])])
+    sample = training_sample(rows, fitted.training.seed, by_backbone=by_backbone)
+    return _predict(fitted, sample)
 
 
 def _predict(fitted: FittedModel, rows: NDArray[np.int64]) -> Predictions:
@@ -88,6 +80,7 @@ def _predict(fitted: FittedModel, rows: NDArray[np.int64]) -> Predictions:
         tuple(dataset.path[row] for row in rows),
         class_indices(dataset[rows].label, fitted.classes),
         fitted.probabilities(rows),
+        fitted.ood_scores(rows),
     )
 
 

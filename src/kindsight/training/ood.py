@@ -30,6 +30,7 @@ __all__ = [
     "Gaussians",
     "fit_gaussians",
     "fit_score",
+    "fit_score_on",
     "known_threshold",
 ]
 
@@ -122,6 +123,29 @@ def fit_score(
     score = fit_gaussians(values, targets).to_score(kernel, bias, unit)
     scores = (distances / unit).astype(np.float32)
     return FittedScore(score, held_out.rows, scores, held_out.source)
+
+
+def fit_score_on(
+    features: Floats, targets: Rows, known: Floats, held_out: HeldOutPredictions, *, seed: int
+) -> FittedScore:
+    """Fit the score to training images; the held-out images, with features `known`, are others.
+
+    Parameters
+    ----------
+    features, known : array
+        float32 (n, d) and (m, d).
+    targets : array
+        int64 (n,): class indices of the training images.
+    held_out : HeldOutPredictions
+        Of the m other images.
+    seed : int
+        Of the random projections.
+    """
+    kernel, bias = _projection(features, seed, ())
+    gaussians = fit_gaussians(features @ kernel + bias, targets)
+    unit = float(np.median(gaussians.nearest(known @ kernel + bias))) or 1.0
+    score = gaussians.to_score(kernel, bias, unit)
+    return FittedScore(score, held_out.rows, score(known), held_out.source)
 
 
 def _projection(features: Floats, seed: int, layers: Sequence[slice]) -> tuple[Floats, Floats]:

@@ -113,9 +113,9 @@ def run_tflite(tflite: Path, pixels: NDArray[np.uint8]) -> NetworkOutputs:
     """Return a LiteRT file's outputs for images (n, height, width, 3)."""
     pool = InterpreterPool(tflite)
     with ThreadPoolExecutor(pool.workers) as executor:
-        found = list(executor.map(lambda image: pool.run_scored([image])[0], pixels))
+        found = list(executor.map(lambda image: pool.run_both([image])[0], pixels))
     outputs = np.stack([output for output, _ in found])
-    scores = np.array([score for _, score in found], np.float32) if pool.scored else None
+    scores = np.array([score[0] for _, score in found]) if pool.second_width == 1 else None
     return NetworkOutputs(outputs, scores)
 
 

@@ -16,12 +16,19 @@ import numpy as np
 
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
-from kindsight.models.formats.keras import DAMAGE, read_keras_template
+from kindsight.models.formats.keras import DAMAGE, add_score, read_keras_template
 from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
 from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
-__all__ = ["METADATA_NAME", "PIXELS", "add_tflite_metadata", "write_keras", "write_tflite"]
+__all__ = [
+    "METADATA_NAME",
+    "PIXELS",
+    "finish_keras",
+    "finish_tflite",
+    "write_keras",
+    "write_tflite",
+]
 
 PIXELS = "pixels"
 METADATA_NAME = "kindsight"
@@ -64,14 +71,30 @@ def write_tflite(
         temporary.write_bytes(content)
 
 
-def add_tflite_metadata(
-    network: str | os.PathLike[str], out: str | os.PathLike[str], metadata: Mapping[str, Any]
+def finish_tflite(
+    network: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+    score: OODScore | None = None,
 ) -> None:
-    """Copy a network's LiteRT file, and name its ends and add metadata as :func:`write_tflite`."""
+    """Copy a network's LiteRT file, and name its ends and add metadata as :func:`write_tflite`.
+
+    `score` is computed from the network's second output, which is left out. WeightsError where
+    that is missing or has another width.
+    """
     encoded = _encode(metadata)
     graph = read_tflite(network)
     with damage_as_weights_error(network):
-        graph.name_ends(PIXELS, {LOGITS: graph.output})
+        ends = {LOGITS: graph.output}
+        if score is not None:
+            features = graph.second_output
+            if features is None or graph.shape(features) != (1, score.features):
+                raise ValueError(f"it has no second output of {score.features} values")
+            tensors = {FEATURES: features, LOGITS: graph.output}
+            for layer in score.layers(graph.shape(graph.output)[1]):
+                _add_layer(graph, layer, tensors)
+            ends[OOD_SCORE] = tensors[OOD_SCORE]
+        graph.name_ends(PIXELS, ends)
         graph.set_metadata(METADATA_NAME, encoded)
         content = graph.to_bytes()
     with replacing(out) as temporary:
@@ -100,6 +123,24 @@ def write_keras(
         raise WeightsError(f"Cannot add the head to {template_keras}: {error}.") from None
     with replacing(out) as temporary:
         template.write(temporary)
+
+
+def finish_keras(
+    network: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    classes: int,
+    score: OODScore | None = None,
+) -> None:
+    """Copy a network's Keras file, with `score` in place of its second output, if it has one.
+
+    WeightsError for a file that is damaged, or without features for the score.
+    """
+    try:
+        content = add_score(Path(network), classes, score)
+    except DAMAGE as error:
+        raise WeightsError(f"Cannot add a score to {network}: {error}.") from None
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
 
 
 def _add_layer(graph: TfliteGraph, layer: HeadLayer, tensors: dict[str, int]) -> None:

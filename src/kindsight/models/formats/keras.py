@@ -12,7 +12,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from kindsight.errors import WeightsError
 from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
-__all__ = ["CONFIG", "DAMAGE", "MEMBERS", "WEIGHTS", "read_keras_template", "read_member"]
+__all__ = [
+    "CONFIG",
+    "DAMAGE",
+    "MEMBERS",
+    "WEIGHTS",
+    "add_score",
+    "read_keras_template",
+    "read_member",
+]
 
 METADATA = "metadata.json"
 CONFIG = "config.json"
@@ -28,6 +36,7 @@ WEIGHTS = "model.weights.h5"
 # Most bytes that a member may hold once unpacked.
 MEMBERS = {METADATA: 2**20, CONFIG: 2**24, WEIGHTS: 2**30}
 MAX_LAYERS = 20_000
+_NO_SOURCES: dict[str, Any] = {}
 # Keras's names of the kinds of layers that are not their own.
 _CLASSES = {"column": "Reshape", "maximum": "GlobalMaxPooling1D"}
 # What zipfile, json and h5py raise on damaged files.
@@ -85,6 +94,49 @@ class KerasTemplate:
             archive.writestr(WEIGHTS, self._weights)
 
 
+def add_score(network: Path, classes: int, score: OODScore | None) -> bytes:
+    """Return a classifier's file with the score in place of its second output, the features.
+
+    One of :data:`DAMAGE` if it is damaged or has no second output for a score.
+    """
+    with zipfile.ZipFile(network) as archive:
+        members = {name: read_member(archive, name) for name in MEMBERS}
+    config = json.loads(members[CONFIG])
+    graph = config["config"]
+    ends = graph["output_layers"]
+    if isinstance(ends[0], list) and len(ends) == 2:
+        layers: tuple[HeadLayer, ...] = ()
+        if score is not None:
+            layers = score.layers(classes)
+            sources = {LOGITS: _as_input(graph, ends[0]), FEATURES: _as_input(graph, ends[1])}
+            shapes: dict[str, list[int | None]] = {
+                LOGITS: [None, classes], FEATURES: [None, score.features]
+            }  # fmt: skip
+            dense = sum(layer["class_name"] == "Dense" for layer in graph["layers"])
+            for layer in layers:
+                graph["layers"].append(_layer_config(layer, shapes, sources))
+                shapes[layer.name] = [None, layer.width] + [1] * (layer.kind == "column")
+            members[WEIGHTS] = _add_weights(members[WEIGHTS], layers, dense)
+        graph["output_layers"] = [ends[0], [OOD_SCORE, 0, 0]] if layers else ends[0]
+    elif score is not None:
+        raise ValueError("it has no second output")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in {**members, CONFIG: json.dumps(config).encode()}.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def _as_input(graph: Mapping[str, Any], end: list[Any]) -> list[Any]:
+    """Return an output (layer, call, output) as the input of a layer refers to it.
+
+    As an output, a network inside the network counts the call that built it, too.
+    """
+    name, call, output = end
+    kinds = {layer["name"]: layer["class_name"] for layer in graph["layers"]}
+    return [name, call - (kinds[name] == "Functional"), output]
+
+
 def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
     """Read a ``.keras`` file of a model from pixels to features.
 
@@ -123,13 +175,22 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return data
 
 
-def _layer_config(layer: HeadLayer, known: dict[str, list[int | None]]) -> dict[str, Any]:
-    """Return a layer's entry in config.json, without what Keras fills in by default."""
+def _layer_config(
+    layer: HeadLayer, known: dict[str, list[int | None]], sources: Mapping[str, Any] = _NO_SOURCES
+) -> dict[str, Any]:
+    """Return a layer's entry in config.json, without what Keras fills in by default.
+
+    `sources` are the layer, call and output of inputs that are not a layer's only output.
+    """
     shapes = [known[name] for name in layer.inputs]
     tensors = [
         {
             "class_name": "__keras_tensor__",
-            "config": {"shape": shape, "dtype": "float32", "keras_history": [name, 0, 0]},
+            "config": {
+                "shape": shape,
+                "dtype": "float32",
+                "keras_history": sources.get(name, [name, 0, 0]),
+            },
         }
         for name, shape in zip(layer.inputs, shapes, strict=True)
     ]

@@ -166,7 +166,7 @@ def _without_score(model: Any) -> Any:
     names = [producer(output).name for output in outputs]
     if names[1:] != [OOD_SCORE]:
         return model
-    return keras.Model(model.inputs, outputs[0], name=model.name)
+    return keras.Model(model.inputs[0], outputs[0], name=model.name)
 
 
 def check_h5(file: Any) -> None:

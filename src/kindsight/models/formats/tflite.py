@@ -48,8 +48,13 @@ class TfliteGraph:
 
     @property
     def output(self) -> int:
-        """The number of the output tensor."""
+        """The number of the first output tensor."""
         return int(self._graph.outputs[0])
+
+    @property
+    def second_output(self) -> int | None:
+        """The number of the second output tensor, if there is one."""
+        return int(self._graph.outputs[1]) if len(self._graph.outputs) > 1 else None
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Return a tensor's shape, the batch first."""
@@ -200,10 +205,10 @@ def _read(path: Path) -> bytes:
 def _check(model: Any) -> None:
     """Raise ValueError for a graph that this module cannot add to."""
     (graph,) = model.subgraphs
-    if graph is None or len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ValueError("its graph does not have one input and one output")
+    if graph is None or len(graph.inputs) != 1 or not 1 <= len(graph.outputs) <= 2:
+        raise ValueError("its graph does not have one input and one or two outputs")
     tensors = graph.tensors
-    for number in (int(graph.inputs[0]), int(graph.outputs[0])):
+    for number in (int(graph.inputs[0]), *map(int, graph.outputs)):
         if not 0 <= number < len(tensors) or tensors[number] is None:
             raise ValueError(f"its graph has no tensor {number}")
         if tensors[number].type != schema().TensorType.FLOAT32 or tensors[number].shape is None:

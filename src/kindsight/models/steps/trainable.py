@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.models.networks.score_features import with_score_features
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.networks.transfer import TransferNetwork
 from kindsight.models.runtime import write_both_forms
@@ -247,9 +248,12 @@ class TrainableNetwork:
     ) -> float:
         """Save the network, or a `model` that contains it, as ``.keras`` and ``.tflite``.
 
+        A second output is the input of the last dense layer, see :mod:`.score_features`.
+
         Returns the largest difference between both on generated images, relative to the largest
         logit; ParityError if that is too large.
         """
         self.set_weights(self.weights())
         self._forward.write_back()
-        return write_both_forms(model or self._forward.model, keras_file, tflite_file)
+        whole = with_score_features(model or self._forward.model)
+        return write_both_forms(whole, keras_file, tflite_file)

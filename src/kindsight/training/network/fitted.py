@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,19 @@ from kindsight.dataset.labels import class_indices
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.dataset.splits.groups import content_key
 from kindsight.evaluation import Calibration, calibrate, to_probabilities
-from kindsight.files import replacing
 from kindsight.images import read_loaded, resize_image
-from kindsight.models.formats.assemble import add_tflite_metadata
+from kindsight.models.formats.assemble import finish_keras, finish_tflite
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import map_ordered, single_threaded_opencv
-from kindsight.training.common import fraction_outside
+from kindsight.training.common import fraction_outside, training_sample
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.held_out import VALIDATION, HeldOutPredictions
-from kindsight.training.network.settings import EpochTrainer
-from kindsight.training.ood import KNOWN_KEPT
+from kindsight.training.network.settings import NETWORKS, EpochTrainer
+from kindsight.training.ood import KNOWN_KEPT, FittedScore, fit_score_on
 from kindsight.training.parity import NetworkOutputs, compare_outputs, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage
 
@@ -101,6 +100,7 @@ class FittedNetwork:
     fine_tuning: FineTuningResult | None = None
     calibrated_by: str = ""
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
         """Return the network with a temperature fitted on validation images, if that helps.
@@ -133,15 +133,22 @@ class FittedNetwork:
 
     def logits(self, rows: Rows) -> NDArray[np.float32]:
         """Return logits of images by index, float32 (n, classes)."""
-        missing = [row for row in rows.tolist() if row not in self._logits]
-        pool = InterpreterPool(self.tflite, self.training.workers)
-
-        def run(row: int) -> NDArray[np.float32]:
-            return pool.run(self.stored.pixels(np.array([row]))[0])
-
-        self._logits.update(zip(missing, map_ordered(run, missing, pool.workers), strict=True))
+        self._run([row for row in rows.tolist() if row not in self._logits])
         found = [self._logits[row] for row in rows.tolist()]
         return np.array(found, np.float32).reshape(len(rows), len(self.classes))
+
+    def _run(self, rows: Sequence[int]) -> None:
+        """Run images through the network; store their logits and features."""
+        if not rows:
+            return
+        pool = InterpreterPool(self.tflite, self.training.workers)
+
+        def run(row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return pool.run_both([self.stored.pixels(np.array([row]))[0]])[0]
+
+        for row, (logits, features) in zip(rows, map_ordered(run, rows, pool.workers), strict=True):
+            self._logits.setdefault(row, logits)
+            self._features[row] = features
 
     def set_logits(self, rows: Rows, logits: NDArray[np.float32]) -> None:
         """Store known logits of images, float32 (n, classes)."""
@@ -176,8 +183,31 @@ class FittedNetwork:
         return np.array(found, np.float32).reshape(len(dataset), len(self.classes))
 
     def ood_scores(self, rows: Rows) -> NDArray[np.float32] | None:
-        """Return None: the network has no out-of-distribution score."""
-        return None
+        """Return the out-of-distribution scores of some images; None where the network has none."""
+        if self.fitted_score is None:
+            return None
+        return self.fitted_score.score(self.score_features(rows))
+
+    @cached_property
+    def fitted_score(self) -> FittedScore | None:
+        """The out-of-distribution score, fitted to a sample of the training images.
+
+        None without validation images, on which its threshold is set, or where the network's last
+        layer is not dense.
+        """
+        held_out = self.held_out()
+        if held_out is None or not InterpreterPool(self.tflite, 1).second_width:
+            return None
+        by_backbone = self.training.model not in NETWORKS
+        sample = training_sample(self.rows, self.training.seed, by_backbone=by_backbone)
+        targets = class_indices(self.dataset[sample].label, self.classes)
+        features, known = self.score_features(sample), self.score_features(held_out.rows)
+        return fit_score_on(features, targets, known, held_out, seed=self.training.seed)
+
+    def score_features(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the inputs of the last dense layer, float32 (n, d)."""
+        self._run([row for row in rows.tolist() if row not in self._features])
+        return np.stack([self._features[row] for row in rows.tolist()])
 
     def words(self) -> str:
         """Describe the network in a line: layers and parameters."""
@@ -205,9 +235,10 @@ class FittedNetwork:
     ) -> BundleFiles:
         """Write both network files, and compare them by running both."""
         tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
-        add_tflite_metadata(self.tflite, tflite, metadata)
-        with replacing(keras_file) as temporary:
-            shutil.copyfile(self.keras, temporary)
+        fitted = None if known_kept is None else self.fitted_score
+        score = None if fitted is None else fitted.score
+        finish_tflite(self.tflite, tflite, metadata, score)
+        finish_keras(self.keras, keras_file, len(self.classes), score)
         chosen = compared_rows(self.dataset.digest, rows, verify)
         pixels = self.stored.pixels(chosen)
         with ThreadPoolExecutor(1) as worker:
@@ -217,7 +248,8 @@ class FittedNetwork:
         parity = compare_outputs(
             written, NetworkOutputs(logits, scores), self.temperature, RUN_BY_KERAS
         )
-        return BundleFiles(tflite, keras_file, parity, self._facts())
+        parts = {} if fitted is None else {"unknown": fitted.to_dict(known_kept or KNOWN_KEPT)}
+        return BundleFiles(tflite, keras_file, parity, self._facts(), uncertainty=parts)
 
     def _facts(self) -> dict[str, Any]:
         layers = [{k: v for k, v in row._asdict().items() if v != ""} for row in self.layers]
