@@ -171,6 +171,14 @@ class DatasetEvaluation:
     def _names(self) -> tuple[str, ...]:
         return tuple(score.name for score in self.evaluation.classes)
 
+    def counted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of the images that count, without copies, and their class indices."""
+        classes = tuple(score.name for score in self.evaluation.classes)
+        targets = class_indices(self.dataset.label, classes)
+        digests = self.digests or (None,) * len(targets)
+        rows = np.flatnonzero(distinct_images(digests, targets))
+        return rows, targets[rows]
+
     def trained_images(self) -> int:
         """Return how many of the images were trained on, copies counted once; 0 if not recorded."""
         if self.trained_on is None:

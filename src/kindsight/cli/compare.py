@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kindsight.cli.terminal.evaluation import fitting_table, p_value
 from kindsight.cli.terminal.options import (
     Column,
     DataOf,
@@ -128,35 +130,34 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
     ]
     yield from table(header, rows, paint=paint)
     yield ""
-    yield from _pair_lines(found, paint)
+    yield from _pair_lines(found, paint, line_width())
     yield ""
     for sentence in found.sentences():
         yield from wrapped(printable(sentence), width, 2)
 
 
-def _pair_lines(found: Comparison, paint: Paint) -> list[str]:
-    first = found.runs[0]
-    header = (
-        f"against {_name(first.name)}", "difference", "95% CI", "p", "only first", "only second",
-        "log loss", "95% CI",
-    )  # fmt: skip
-    rows = []
-    for run, pair in zip(found.runs[1:], found.pairs, strict=True):
-        low, high = (100 * end for end in pair.interval)
-        loss = pair.log_loss_interval
-        rows.append(
-            (
-                _name(run.name),
-                f"{100 * pair.difference:+.1f}",
-                f"{low:+.1f} to {high:+.1f}",
-                f"{pair.p_value:.2g}" if pair.p_value >= 0.001 else "<0.001",
-                f"{pair.first_only:,}",
-                f"{pair.second_only:,}",
-                f"{pair.log_loss_difference:+.4f}",
-                f"{loss[0]:+.4f} to {loss[1]:+.4f}",
-            )
-        )
-    return table(header, rows, paint=paint)
+def _pair_lines(found: Comparison, paint: Paint, width: int) -> list[str]:
+    pairs = found.pairs
+    columns = {
+        "run": (
+            f"against {_name(found.runs[0].name)}",
+            [_name(run.name) for run in found.runs[1:]],
+        ),
+        "difference": ("points", [f"{100 * pair.difference:+.1f}" for pair in pairs]),
+        "interval": ("95% CI", [_ends(pair.interval, 100, 1) for pair in pairs]),
+        "p": ("p", [p_value(pair.p_value) for pair in pairs]),
+        "first": ("only 1st", [f"{pair.first_only:,}" for pair in pairs]),
+        "second": ("only 2nd", [f"{pair.second_only:,}" for pair in pairs]),
+        "loss": ("log loss", [f"{pair.log_loss_difference:+.3f}" for pair in pairs]),
+        "loss interval": ("95% CI", [_ends(pair.log_loss_interval, 1, 3) for pair in pairs]),
+    }
+    return fitting_table(columns, ("first", "second", "loss interval", "loss"), paint, width)
+
+
+def _ends(ends: tuple[float, float], scale: float, digits: int) -> str:
+    if math.isnan(ends[0]):
+        return percent(math.nan)
+    return " to ".join(f"{scale * end:+.{digits}f}" for end in ends)
 
 
 def _name(name: str) -> str:

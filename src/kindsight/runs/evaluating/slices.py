@@ -16,14 +16,14 @@ from kindsight.cache.folder import Cache
 from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.checks.measurements import Measurements, cached_measurements, measure_dataset
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
-from kindsight.dataset.labels import class_indices
-from kindsight.dataset.names import quoted_list
+from kindsight.dataset.names import quoted, quoted_list
 from kindsight.errors import CacheError, DatasetError, SettingsError
 from kindsight.evaluation import distinct_images
 from kindsight.evaluation.slices import Slice, SliceColumn, find_slices
 from kindsight.predictor import DatasetEvaluation
+from kindsight.runs.record import RunRecord
 
-__all__ = ["SLICES", "cached_slices", "slice_names", "slices_of"]
+__all__ = ["SLICES", "check_slice_names", "record_slices", "slices_of"]
 
 Measured: TypeAlias = Callable[[Measurements], NDArray[Any]]
 
@@ -120,11 +120,11 @@ def slices_of(
     SettingsError
         For a name that is neither a property nor a column.
     """
-    classes = tuple(score.name for score in scores.evaluation.classes)
-    targets = class_indices(scores.dataset.label, classes)
-    kept = np.flatnonzero(distinct_images(scores.digests or [None] * len(targets), targets))
-    dataset, correct = scores.dataset[kept], scores.probabilities.argmax(axis=1) == targets
-    columns = _table_columns(dataset, names, data, options or DataOptions())
+    rows, targets = scores.counted()
+    dataset, correct = scores.dataset[rows], scores.probabilities[rows].argmax(axis=1) == targets
+    options = options or DataOptions()
+    check_slice_names(names, data, options)
+    columns = _table_columns(dataset, names, data, options)
     wanted = [*(names or SLICES)]
     measured = None
     if any(name in _PROPERTIES or name in _OTHERS for name in wanted if name not in columns):
@@ -132,36 +132,58 @@ def slices_of(
     found = [columns.get(name) or _column(name, dataset, measured) for name in wanted]
     if not names:
         found += [column for name, column in columns.items() if name not in wanted]
-    return find_slices(correct[kept], [column for column in found if column is not None])
+    return find_slices(correct, [column for column in found if column is not None])
 
 
-def cached_slices(
-    dataset: ImageDataset, correct: NDArray[np.bool_], cache: Cache
-) -> tuple[Slice, ...]:
-    """Return slices by what is known without reading an image.
+def record_slices(record: RunRecord, cache: Cache) -> tuple[Slice, ...]:
+    """Return slices of a run's test or validation split, without reading an image.
 
-    These are folder and group; and properties if measurements of all images are cached, as after
-    ``kindsight check``.
+    They are by folder and group; and by properties if measurements of all images are cached, as
+    after ``kindsight check``. Empty for a run without such images.
 
     Parameters
     ----------
-    dataset : ImageDataset
-        n images with content digests, without copies.
-    correct : bool array (n,)
-        Whether each is predicted correctly.
+    record : RunRecord
     cache : Cache
+        Holds the measurements.
     """
+    split = next((name for name in ("test", "validation") if name in record.predictions), None)
+    if split is None:
+        return ()
+    predictions, images = record.predictions[split], {each.path: each for each in record.images}
+    rows = np.array([i for i, path in enumerate(predictions.paths) if path in images], np.int64)
+    chosen = [images[predictions.paths[row]] for row in rows]
+    digests = [each.digest or None for each in chosen]
+    kept = np.flatnonzero(distinct_images(digests, predictions.targets[rows]))
+    dataset = ImageDataset(
+        path=tuple(chosen[i].path for i in kept),
+        label=tuple(chosen[i].label for i in kept),
+        group=tuple(chosen[i].group or None for i in kept),
+        digest=tuple(digests[i] for i in kept),
+        value_range=record.bundle.spec.value_range,
+    )
     try:
         measured = cached_measurements(dataset, cache)
     except CacheError:
         measured = None
     columns = [_column(name, dataset, measured) for name in SLICES]
+    correct = (predictions.predicted == predictions.targets)[rows][kept]
     return find_slices(correct, [column for column in columns if column is not None])
 
 
-def slice_names() -> tuple[str, ...]:
-    """Return all names that are not columns of a table."""
-    return (*_PROPERTIES, *_ORIGINS, *sorted(_OTHERS))
+def check_slice_names(
+    names: Sequence[str], data: str | os.PathLike[str] | None, options: DataOptions
+) -> None:
+    """Raise SettingsError for a name that is neither a property nor a column of the table."""
+    known = (*_PROPERTIES, *_ORIGINS, *sorted(_OTHERS))
+    header = () if data is None else _header(os.fspath(data), options)
+    for name in names:
+        if name not in known and name not in header:
+            raise SettingsError(
+                "`slice` must be a property of images or a column of a table; got "
+                f"{quoted(name)}. Properties: {quoted_list(known, len(known))}."
+                + (f" Columns: {quoted_list(header)}." if header else "")
+            )
 
 
 def _column(name: str, dataset: ImageDataset, measured: Measurements | None) -> SliceColumn | None:
@@ -197,18 +219,11 @@ def _table_columns(
     """Return the named columns of the data's table, or all of them."""
     header = () if data is None else _header(os.fspath(data), options)
     wanted = names or (header if len(header) <= MOST_COLUMNS else ())
-    known = slice_names()
-    columns = {}
-    for name in wanted:
-        if name in header:
-            assert data is not None
-            columns[name] = _read_column(name, dataset, data, options)
-        elif name not in known:
-            raise SettingsError(
-                f"`slice` must be a property of images or a column of the table; got {name!r}. "
-                f"Properties: {quoted_list(known, len(known))}."
-                + (f" Columns: {quoted_list(header)}." if header else "")
-            )
+    columns = {
+        name: _read_column(name, dataset, data, options)
+        for name in wanted
+        if data is not None and name in header
+    }
     return {name: column for name, column in columns.items() if column is not None}
 
 
