@@ -623,6 +623,14 @@ class TrainOptions(ModelOptions, total=False):
             "Output", default_text="1", metavar="FRACTION", gt=0, lt=1, rare=True,
         ),
     ]
+    known_kept: Annotated[
+        float | None,
+        Option(
+            "Fraction of images like the training images that are not taken for unknown, none of "
+            "the classes; 0 for no out-of-distribution score.",
+            "Output", 0.95, metavar="FRACTION", ge=0, lt=1, rare=True,
+        ),
+    ]
     check: Annotated[
         Literal["basic", "full"] | None,
         Option(

@@ -54,6 +54,7 @@ from kindsight.training.uncertainty import (
     describe_uncertainty,
     measure_uncertainty,
     uncertainty_notes,
+    unknown_notes,
 )
 from kindsight.training.write_bundle import write_bundle
 
@@ -144,7 +145,7 @@ def train(
         bundle = write_bundle(
             folder, model, compared, keras,
             {**split.facts(scored), "uncertainty": _uncertainty(settings, model, folds)},
-            requested=trainer, verify=verify,
+            requested=trainer, verify=verify, known_kept=settings.known_kept or None,
         )  # fmt: skip
         keras.close_in_background()
         clock.mark("check")
@@ -309,7 +310,10 @@ def _uncertainty(
 def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bundle) -> TrainResult:
     """Add the bundle's uncertainty to the result: a row of the summary, or a note."""
     found = bundle.uncertainty
-    notes = uncertainty_notes(found, settings.target_accuracy, settings.target_coverage)
+    notes = (
+        *uncertainty_notes(found, settings.target_accuracy, settings.target_coverage),
+        *unknown_notes(found, settings.known_kept),
+    )
     return replace(
         result,
         model={**result.model, **describe_uncertainty(found)},

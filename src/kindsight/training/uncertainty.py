@@ -16,6 +16,7 @@ __all__ = [
     "measure_uncertainty",
     "measure_unsure",
     "uncertainty_notes",
+    "unknown_notes",
 ]
 
 
@@ -52,6 +53,16 @@ def uncertainty_notes(
         )
     fault = Unsure.from_dict(uncertainty["unsure"]).fault()
     return (f"{fault} Every image gets a label.",) if fault else ()
+
+
+def unknown_notes(uncertainty: Mapping[str, Any], known_kept: float) -> tuple[str, ...]:
+    """Return a note where a wanted out-of-distribution score is missing from a bundle's entry."""
+    if not known_kept or "unknown" in uncertainty:
+        return ()
+    return (
+        "No image will be reported as unknown, none of the classes: there are no validation images "
+        "to set the threshold of the score on.",
+    )
 
 
 def describe_uncertainty(uncertainty: Mapping[str, Any]) -> dict[str, str]:
