@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from kindsight.errors import KindsightError, UsageError
 from kindsight.report.side_by_side import MAX_RUNS, Difference, SideBySide
@@ -37,9 +38,14 @@ def side_by_side(
     try:
         found = compare(*runs)
     except KindsightError as error:
-        return SideBySide(data, notes=(f"The runs were not compared: {error}",))
+        return SideBySide(data, notes=(f"The runs were not compared. {_as_typed(str(error))}",))
     differences = tuple(
         Difference(run.name, pair.difference, *pair.interval, pair.p_value, sentence)
         for run, pair, sentence in zip(found.runs[1:], found.pairs, found.sentences(), strict=True)
     )
     return SideBySide(data, differences, found.images, found.source, found.notes)
+
+
+def _as_typed(message: str) -> str:
+    """Return a message with parameters of ``compare`` as options of ``kindsight compare``."""
+    return re.sub(r"`(\w+)`", lambda found: "--" + found[1].replace("_", "-"), message)

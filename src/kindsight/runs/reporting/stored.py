@@ -111,7 +111,7 @@ def _sets(part: object, classes: int) -> PredictionSets | None:
     if not isinstance(part, Mapping):
         return None
     found = StoredSets.from_dict(part, classes)
-    method = str(part.get("method", ""))[:100]
+    method = str(part.get("method", ""))[:100].upper()
     if part.get("per_class"):
         method += ", for each class"
     return PredictionSets(
