@@ -15,6 +15,7 @@ import kindsight
 NAMES = [
     "Augment",
     "Bundle",
+    "Diagnosis",
     "Evaluation",
     "ImageClassifier",
     "ImageDataset",
@@ -23,6 +24,7 @@ NAMES = [
     "Predictor",
     "__version__",
     "compare",
+    "diagnose",
     "evaluate",
     "learning_curve",
     "load_bundle",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kindsight.classifier import ImageClassifier as ImageClassifier
     from kindsight.dataset import ImageDataset as ImageDataset
     from kindsight.dataset.splits.stratified import random_split as random_split
+    from kindsight.diagnosis import Diagnosis as Diagnosis
     from kindsight.evaluation import Evaluation as Evaluation
     from kindsight.evaluation import evaluate as evaluate
     from kindsight.images import InputSpec as InputSpec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kindsight.images import resize_image as resize_image
     from kindsight.predictor import Prediction as Prediction
     from kindsight.predictor import Predictor as Predictor
+    from kindsight.runs.diagnosing import diagnose as diagnose
     from kindsight.runs.evaluating.compare import compare as compare
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
     from kindsight.runs.more_images.suggest import suggest as suggest
@@ -35,6 +37,7 @@ _MODULES = {
     "Augment": "augment",
     "Bundle": "bundle",
     "ImageDataset": "dataset",
+    "Diagnosis": "diagnosis",
     "Evaluation": "evaluation",
     "ImageClassifier": "classifier",
     "InputSpec": "images",
@@ -42,6 +45,7 @@ _MODULES = {
     "Predictor": "predictor",
     "split_dataset": "checks.split",
     "compare": "runs.evaluating.compare",
+    "diagnose": "runs.diagnosing",
     "evaluate": "evaluation",
     "learning_curve": "runs.more_images.learning_curve",
     "load_bundle": "bundle",

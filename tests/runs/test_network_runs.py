@@ -103,7 +103,7 @@ def without_time(run):
 def test_files_of_the_run_folder(trained):
     assert {path.name for path in trained.run.iterdir()} == {
         *("bundle.json", "model.tflite", "model.keras", "validation.csv", "test.csv"),
-        "train.csv",
+        *("train.csv", "diagnosis.json"),
         *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
         *("history.csv", "history.svg", "history.png"),
     }

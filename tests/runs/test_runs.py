@@ -72,6 +72,7 @@ def test_the_run_folder_holds_everything(trained):
     assert trained.run.name == "photos-1"
     assert {path.name for path in trained.run.iterdir()} == {
         *("bundle.json", "model.tflite", "model.keras", "validation.csv", "train.csv"),
+        *("diagnosis.json", "report.json", "model_card.md"),
         *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
     }
     assert trained.report == trained.run / "report.html"
@@ -172,7 +173,7 @@ def test_what_the_command_line_prints(trained):
     said = trained.to_dict()
     assert set(said) == {
         *("run", "classes", "images", "leakage", "validation", "test", "seconds", "cache"),
-        *("skipped", "ignored_files", "uncertainty"),
+        *("skipped", "ignored_files", "uncertainty", "diagnosis"),
     }
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)

@@ -11,6 +11,7 @@ from kindsight.cli.cache import cache_app
 from kindsight.cli.check import check
 from kindsight.cli.compare import compare
 from kindsight.cli.demo import demo
+from kindsight.cli.diagnose import diagnose
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
 from kindsight.cli.info import info
@@ -61,6 +62,7 @@ app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(compare)
+app.command(cls=Command)(diagnose)
 app.command(cls=Command)(explain)
 app.command(cls=Command)(learning_curve)
 app.command(cls=Command)(suggest)

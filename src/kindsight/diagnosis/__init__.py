@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from kindsight.diagnosis.diagnose import diagnose
 from kindsight.diagnosis.diagnosis import Diagnosis
 from kindsight.diagnosis.evidence import RunEvidence
 
-__all__ = ["Diagnosis", "RunEvidence"]
+__all__ = ["Diagnosis", "RunEvidence", "diagnose"]

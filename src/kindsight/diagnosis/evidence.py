@@ -16,13 +16,19 @@ __all__ = [
     "EpochCurves",
     "FrozenEstimate",
     "InputEvidence",
+    "LabelEvidence",
     "RunEvidence",
     "SourceEvidence",
     "SplitPredictions",
-    "SuspectLabel",
 ]
 
 Numbers = NDArray[np.float64]
+
+HELD_OUT = ("validation", "test")
+"""Splits that the model was not fitted on, the first one the more often present."""
+
+MAX_PATHS = 20
+"""Images that are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +96,40 @@ class SplitPredictions:
 
 
 @dataclass(frozen=True)
-class SuspectLabel:
-    """A label that is probably wrong, by predictions of a classifier not trained on the image."""
+class LabelEvidence:
+    """Mistakes of a classifier on images that it was not fitted on, by its confidence."""
 
-    path: str
-    label: int  # class index
-    suggested: int  # class index
-    probability: float  # of the suggested class, 0-1
-    split: str  # "train", "validation" or "test"
+    images: int
+    mistakes: int
+    confident: int  # mistakes in the half of the images with the highest confidence
+    majority: float  # share of the largest class, 0-1
+    label: int  # class index of the commonest label of these, and of its prediction
+    predicted: int
+    paths: tuple[str, ...] = ()  # these images, the highest confidence first; some or all
+
+    @classmethod
+    def of(cls, predictions: SplitPredictions) -> LabelEvidence:
+        """Return the evidence of predictions for at least one image."""
+        targets, predicted = predictions.targets, predictions.predicted
+        wrong = predicted != targets
+        order = np.argsort(-predictions.probabilities.max(axis=1), kind="stable")
+        rows = order[: len(order) // 2]
+        rows = rows[wrong[rows]]
+        label = other = 0
+        if len(rows):
+            pairs, counts = np.unique(
+                np.stack([targets[rows], predicted[rows]]), axis=1, return_counts=True
+            )
+            label, other = pairs[:, counts.argmax()].tolist()
+        return cls(
+            len(targets),
+            int(wrong.sum()),
+            len(rows),
+            float(np.bincount(targets).max()) / len(targets),
+            label,
+            other,
+            tuple(predictions.paths[row] for row in rows[:MAX_PATHS]),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +158,6 @@ class InputEvidence:
 class BatchNormEvidence:
     """Batch normalisation whose moving statistics were updated in training."""
 
-    layers: int
     batch_size: int
     steps: int  # updates of the moving statistics until the saved epoch
 
@@ -137,7 +168,6 @@ class FrozenEstimate:
 
     correct: int
     images: int
-    seconds: float  # of the training, measured or estimated
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +192,12 @@ class RunEvidence:
         Divides the logits; 1 if none was fitted.
     leaking : mapping of str to int
         Images of each held-out split with a duplicate in the training split that were kept there.
-    suspects : tuple of SuspectLabel, optional
-        Labels that are probably wrong; None where nobody looked.
+    labels : LabelEvidence, optional
+        Of out-of-fold predictions; of the held-out splits if it is None.
     source : SourceEvidence, optional
     inputs : InputEvidence, optional
     batch_norm : BatchNormEvidence, optional
     frozen : FrozenEstimate, optional
-    seconds : float
-        Duration of the training; 0 if it is not known.
     run : str
         The run folder, for commands; empty if there is none.
     """
@@ -182,22 +210,33 @@ class RunEvidence:
     history: EpochCurves | None = None
     temperature: float = 1.0
     leaking: Mapping[str, int] = field(default_factory=dict)
-    suspects: tuple[SuspectLabel, ...] | None = None
+    labels: LabelEvidence | None = None
     source: SourceEvidence | None = None
     inputs: InputEvidence | None = None
     batch_norm: BatchNormEvidence | None = None
     frozen: FrozenEstimate | None = None
-    seconds: float = 0.0
     run: str = ""
+
+    @property
+    def all_held_out(self) -> SplitPredictions | None:
+        """The validation and test images together; None without either."""
+        parts = [self.predictions[name] for name in HELD_OUT if len(self.predictions.get(name, ()))]
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return SplitPredictions(
+            tuple(path for part in parts for path in part.paths),
+            np.concatenate([part.targets for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+        )
 
     @property
     def held_out(self) -> SplitPredictions | None:
         """Predictions for the validation split, or else the test split; None without either."""
-        found = (self.predictions.get(name) for name in ("validation", "test"))
+        found = (self.predictions.get(name) for name in HELD_OUT)
         return next((part for part in found if part is not None and len(part)), None)
 
     @property
     def held_out_name(self) -> str:
         """The split of :attr:`held_out`; empty without one."""
-        names = (name for name in ("validation", "test") if len(self.predictions.get(name, ())))
+        names = (name for name in HELD_OUT if len(self.predictions.get(name, ())))
         return next(names, "")

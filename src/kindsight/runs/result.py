@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.ignored import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.dataset.labels import class_indices
+from kindsight.diagnosis import Diagnosis
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import write_csv
@@ -142,6 +143,8 @@ class TrainResult:
     fine_tuning : dict
         kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
         validation accuracies; empty where there was none.
+    diagnosis : tuple of Diagnosis
+        Findings on the training, the one that explains most first.
     hint : str
         What could still improve the model; empty if nothing is known.
     cross_validation : CrossValidation or None
@@ -166,6 +169,7 @@ class TrainResult:
     leakage: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     hint: str = ""
+    diagnosis: tuple[Diagnosis, ...] = ()
     cross_validation: CrossValidation | None = None
     uncertainty: dict[str, Any] = field(default_factory=dict)
     problem_labels: tuple[str | None, ...] = ()
@@ -208,6 +212,7 @@ class TrainResult:
                 name: {key: value for key, value in part.items() if key not in ("curve", "scores")}
                 for name, part in self.uncertainty.items()
             },
+            "diagnosis": [finding.to_dict() for finding in self.diagnosis],
             "seconds": self.seconds,
             "cache": self.cache,
         }

@@ -17,10 +17,11 @@ from kindsight.cache.folder import Cache
 from kindsight.cache.sharing import sharing_notes
 from kindsight.dataset.splits.settings import check_split
 from kindsight.models.worker.process import KerasProcess
-from kindsight.report.data import Reference
+from kindsight.report.data import Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
+from kindsight.runs.diagnosing import diagnose_training
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
 from kindsight.runs.record import read_records
@@ -139,7 +140,7 @@ def train(
         )
         clock.mark("fit")
         folds = folds and folds.with_model(model, clock.seconds["fit"])
-        scored = _score(model, rows, folder, folds)
+        scored, trained = _score(model, rows, folder, folds)
 
         show("check", 0, 0)
         bundle = write_bundle(
@@ -159,10 +160,13 @@ def train(
         show("report", 0, 0)
         if model.history is not None:
             write_history_figures(model.history, folder)
-        leakage = leakage_summary(split.leakage, scored, model.classes)
+        findings = diagnose_training(folder, settings, model, trained, scored)
         seconds = clock.total()
         exceeded = _budget_notes(settings, seconds["total"])
-        result = replace(result, seconds=seconds, leakage=leakage, notes=(*result.notes, *exceeded))
+        result = replace(
+            result, seconds=seconds, notes=(*result.notes, *exceeded), diagnosis=findings,
+            leakage=leakage_summary(split.leakage, scored, model.classes),
+        )  # fmt: skip
         _write_report(result, model, bundle, reference)
         clock.mark("report")
 
@@ -237,11 +241,11 @@ def _score(
     rows: dict[str, NDArray[np.int64]],
     folder: Path,
     folds: CrossValidation | None,
-) -> dict[str, Scored]:
+) -> tuple[dict[str, Scored], Predictions]:
     """Evaluate on the validation and test splits, and write the predictions.
 
     With folds, the out-of-fold predictions take the place of the validation split's. Those of
-    training images are written, too; no metric counts them.
+    training images are written and returned, too; no metric counts them.
     """
     names = SPLITS[1:] if folds is None else SPLITS[2:]
     scored = {name: score(model, rows[name]) for name in names if len(rows[name])}
@@ -250,9 +254,9 @@ def _score(
     trained = predict_training_images(model, rows["train"])
     write_predictions(folder / "train.csv", trained, model.classes)
     if folds is None:
-        return scored
+        return scored, trained
     folds.write(folder)
-    return {"validation": folds.scored(), **scored}
+    return {"validation": folds.scored(), **scored}, trained
 
 
 def _result(

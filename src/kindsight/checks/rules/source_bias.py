@@ -32,6 +32,7 @@ __all__ = [
     "ClassSourceBias",
     "SourceAccuracy",
     "SplitSourceBias",
+    "compare_sources",
     "describe_difference",
     "one_hot_bins",
     "predict_source",
@@ -119,32 +120,18 @@ def _compare(
         plural = "splits" if kind == "split" else "classes"
         return check.not_applicable(f"Fewer than two {plural} have {FEWEST} images.")
     columns = {
-        name: column[rows]
-        for name, column in _columns(context).items()
-        if name in properties and len(np.unique(column[rows])) > 1  # all NaN are one value
+        name: column[rows] for name, column in _columns(context).items() if name in properties
     }
-    if not columns:
-        return check.result([], len(rows))
     dataset = context.dataset
     groups = connected_components(
         [dataset.digest[r] for r in rows], [dataset.group[r] for r in rows]
     )
     if len(np.unique(groups)) < 2:
         return check.not_applicable("All images form one group, which cannot be divided.")
-    # On small matrices, BLAS threads spend more time waiting than computing.
-    with threadpool_limits(1, user_api="blas"):
-        whole = predict_source(columns, targets, groups)
-        if whole.skill < MIN_SKILL:
-            return check.result([], len(rows))
-        single = {
-            name: predict_source({name: column}, targets, groups)
-            for name, column in columns.items()
-        }
-    ranked = sorted(single, key=lambda name: -single[name].skill)
-    best = [n for n in ranked[:MAX_PROPERTIES] if single[n].skill >= MIN_PROPERTY_SKILL]
-    differences = [
-        describe_difference(name, columns[name], targets, names) for name in best or ranked[:1]
-    ]
+    found = compare_sources(columns, targets, names, groups)
+    if found is None or found[0].skill < MIN_SKILL:
+        return check.result([], len(rows))
+    whole, differences = found
     message = (
         f"The {kind} can be predicted from file properties with {whole.accuracy:.0%} balanced "
         f"accuracy (95% CI {whole.low:.0%}-{whole.high:.0%}); random guessing has "
@@ -152,6 +139,47 @@ def _compare(
     )
     finding = check.finding_about(names, message, value=round(whole.accuracy, 4))
     return check.result([finding], len(rows))
+
+
+def compare_sources(
+    columns: Mapping[str, NDArray[Any]],
+    targets: NDArray[np.int64],
+    names: tuple[str, ...],
+    groups: NDArray[np.int64],
+) -> tuple[SourceAccuracy, list[str]] | None:
+    """Predict sources from file properties, and describe the properties that differ most.
+
+    - `columns`: properties by name, of :data:`SOURCE` or :data:`APPEARANCE`.
+    - `targets`, `groups`: as in :func:`predict_source`.
+    - `names`: names of the sources.
+
+    Returns
+    -------
+    (SourceAccuracy, list of str) or None
+        None if no property varies or there is only one group; no descriptions below
+        :data:`MIN_SKILL`.
+    """
+    columns = {
+        name: column
+        for name, column in columns.items()
+        if len(np.unique(column)) > 1  # all NaN are one value
+    }
+    if not columns or len(np.unique(groups)) < 2:
+        return None
+    # On small matrices, BLAS threads spend more time waiting than computing.
+    with threadpool_limits(1, user_api="blas"):
+        whole = predict_source(columns, targets, groups)
+        if whole.skill < MIN_SKILL:
+            return whole, []
+        single = {
+            name: predict_source({name: column}, targets, groups)
+            for name, column in columns.items()
+        }
+    ranked = sorted(single, key=lambda name: -single[name].skill)
+    best = [n for n in ranked[:MAX_PROPERTIES] if single[n].skill >= MIN_PROPERTY_SKILL]
+    return whole, [
+        describe_difference(name, columns[name], targets, names) for name in best or ranked[:1]
+    ]
 
 
 def _sample(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kindsight.cli.terminal.findings import finding_lines
 from kindsight.cli.terminal.folds import fold_lines, folds_title
 from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_line", "facts", "summary_lines"]
 
 INDENT = 14
+SHOWN_FINDINGS = 3
+"""Findings of the diagnosis; kindsight diagnose shows all, with their evidence."""
+
 LOWEST_RECALLS = 3
 """Classes that are named for their low recall."""
 
@@ -56,8 +60,15 @@ def summary_lines(result: TrainResult) -> Iterator[str]:
             "note", printable(as_typed(finding)), indent=INDENT, paint=paint, width=_width()
         )
     run = quoted(result.run)
+    if result.diagnosis:
+        yield ""
+        yield paint("Diagnosis", "bold")
+        shown = result.diagnosis[:SHOWN_FINDINGS]
+        yield from finding_lines(shown, width=_width(), evidence=False, commands=1)
     yield ""
     yield paint("Next", "bold")
+    if result.diagnosis:
+        yield f"  kindsight diagnose {run}"
     yield f"  kindsight predict {run} new/"
     yield f"  kindsight evaluate {run} other-photos/"
 
