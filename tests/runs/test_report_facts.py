@@ -9,7 +9,7 @@ import pytest
 from kindsight.errors import BundleError
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import HeadCandidateRow, Reference
-from kindsight.report.values import FeatureMap, MappedImage, Overlay, Slice
+from kindsight.report.values import FeatureMap, MappedImage, Overlay
 from kindsight.runs.reporting.facts import REPORT_FACTS_FILE, ReportFacts
 
 FACTS = ReportFacts(
@@ -22,7 +22,6 @@ FACTS = ReportFacts(
     layers=(LayerRow("conv", "convolution", (3, 4, 5), 7, "frozen"),),
     reference=(Reference("theirs", 0.9, "a paper"),),
     features_file="features/a.sqlite",
-    slices=(Slice("width", "below 200 px", 30, 0.5, 0.3, 0.7, 0.9, 0.01),),
     overlays=(Overlay("a.jpg", b"\xff\xd8a", b"\x89PNG", None, "cat", 0.9, "Grad-CAM"),),
     feature_map=FeatureMap("validation", "PCA", (MappedImage("a.jpg", 0.25, 1.0),), 0.6),
 )
@@ -48,7 +47,6 @@ def test_a_folder_without_the_file_has_empty_facts(tmp_path):
         {"seconds": {"read": "long"}},
         {"seconds": {"read": 1e999}},
         {"layers": [{"name": "a"}]},
-        {"slices": [[]]},
         {"overlays": [{"path": "a", "image": "!", "overlay": "!"}]},
         {"feature_map": []},
         {"notes": ["a"] * 10_001},

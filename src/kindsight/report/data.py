@@ -25,12 +25,15 @@ from kindsight.report.values import (
 )
 
 __all__ = [
-    "MAX_CARDS", "Epoch", "HeadCandidateRow", "Layer", "Predictions", "Reference", "ReportData",
-    "SkippedImage", "SplitResult", "TrainingSummary",
+    "CROSS_VALIDATION", "MAX_CARDS", "Epoch", "HeadCandidateRow", "Layer", "Predictions",
+    "Reference", "ReportData", "SkippedImage", "SplitResult", "TrainingSummary",
 ]  # fmt: skip
 
 MAX_CARDS = 24
 """Maximum number of images in each gallery; it keeps the page below 1.5 MB."""
+
+CROSS_VALIDATION = "cross-validation"
+"""Name of the out-of-fold predictions of ``--folds``, which stand for a validation split."""
 
 _SPLITS = ("train", "validation", "test")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kindsight.dataset.ignored import IgnoredFile, counts_by_class
 from kindsight.report.commands import reproduce
-from kindsight.report.data import Predictions, ReportData, SkippedImage
+from kindsight.report.data import CROSS_VALIDATION, Predictions, ReportData, SkippedImage
 from kindsight.report.drawing.axes import thinned
 from kindsight.report.drawing.curves import curve_table, draw_curve, phase_table
 from kindsight.report.drawing.figures import head_table, time_table
@@ -111,7 +111,8 @@ def _results(data: ReportData) -> dict[str, Any]:
 def _mapped_predictions(data: ReportData) -> Predictions | None:
     """Return the predictions of the split that the feature map shows."""
     split = "" if data.feature_map is None else data.feature_map.split
-    return next((result.predictions for result in data.results if result.name == split), None)
+    names = (split, CROSS_VALIDATION) if split == "validation" else (split,)
+    return next((result.predictions for result in data.results if result.name in names), None)
 
 
 def _history(data: ReportData) -> dict[str, Any] | None:

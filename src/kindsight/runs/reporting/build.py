@@ -12,6 +12,7 @@ from kindsight.dataset.ignored import IgnoredFile
 from kindsight.errors import BundleError, UsageError
 from kindsight.evaluation import Evaluation, distinct_images
 from kindsight.report.data import (
+    CROSS_VALIDATION,
     Predictions,
     ReportData,
     SkippedImage,
@@ -19,7 +20,9 @@ from kindsight.report.data import (
     TrainingSummary,
 )
 from kindsight.report.thumbnails import thumbnail_uri
+from kindsight.report.values import Slice
 from kindsight.report.views.gallery import LARGE, SMALL, choose_images
+from kindsight.runs.evaluating.slices import record_slices
 from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
@@ -88,7 +91,7 @@ def report_data(
         risk_coverage=risk,
         prediction_sets=sets,
         unknown=unknown,
-        slices=facts.slices,
+        slices=_slices(record, Cache(cache)),
         overlays=facts.overlays,
         feature_map=facts.feature_map,
         learning_curve=read_learning_curve(record.folder),
@@ -98,6 +101,7 @@ def report_data(
 def summary_of_splits(record: RunRecord) -> tuple[SplitResult, ...]:
     """Return the evaluated splits with the predictions of their distinct images."""
     metrics = record.bundle.facts.get("metrics")
+    folds = record.settings is not None and bool(record.settings.folds)
     results = []
     for split in SPLITS:
         values = metrics.get(split) if isinstance(metrics, Mapping) else None
@@ -109,7 +113,8 @@ def summary_of_splits(record: RunRecord) -> tuple[SplitResult, ...]:
             raise BundleError(
                 f"{record.folder / 'bundle.json'} is damaged: {error} Restore it, or train again."
             ) from error
-        results.append(SplitResult(split, evaluation, _distinct(record, split)))
+        name = CROSS_VALIDATION if folds and split == "validation" else split
+        results.append(SplitResult(name, evaluation, _distinct(record, split)))
     return tuple(results)
 
 
@@ -159,6 +164,18 @@ def _summary(record: RunRecord, facts: ReportFacts) -> TrainingSummary:
         candidates=facts.candidates,
         layers=facts.layers,
     )
+
+
+def _slices(record: RunRecord, cache: Cache) -> tuple[Slice, ...]:
+    """Return the slices on which the accuracy is lower than chance explains."""
+    return tuple(
+        Slice(
+            found.column, found.value, found.images, found.accuracy, *found.interval,
+            found.others, found.p_value,
+        )
+        for found in record_slices(record, cache)
+        if found.is_worse
+    )  # fmt: skip
 
 
 def _entries(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:

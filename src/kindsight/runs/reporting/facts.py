@@ -15,7 +15,7 @@ from kindsight.errors import BundleError
 from kindsight.files import read_json, write_json
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import HeadCandidateRow, Reference
-from kindsight.report.values import FeatureMap, MappedImage, Overlay, Slice
+from kindsight.report.values import FeatureMap, MappedImage, Overlay
 from kindsight.threads import count_cores
 from kindsight.training.protocols import FittedModel
 
@@ -57,8 +57,6 @@ class ReportFacts:
         Published accuracies on the same data.
     features_file : str
         Name of the feature cache that holds the images of a frozen backbone; empty for others.
-    slices : tuple of Slice
-        Slices with a low accuracy.
     overlays : tuple of Overlay
         Saliency maps of the worst mistakes.
     feature_map : FeatureMap or None
@@ -74,7 +72,6 @@ class ReportFacts:
     layers: tuple[LayerRow, ...] = ()
     reference: tuple[Reference, ...] = ()
     features_file: str = ""
-    slices: tuple[Slice, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     feature_map: FeatureMap | None = None
 
@@ -114,7 +111,6 @@ class ReportFacts:
             "layers": [row._asdict() for row in self.layers],
             "reference": [row._asdict() for row in self.reference],
             "features_file": self.features_file,
-            "slices": [row._asdict() for row in self.slices],
             "overlays": [_encoded(row) for row in self.overlays],
             "feature_map": None
             if plan is None
@@ -159,7 +155,6 @@ class ReportFacts:
                 ),
             ),
             features_file=_text(data.get("features_file", "")),
-            slices=_rows(data.get("slices"), _slice),
             overlays=_rows(data.get("overlays"), _overlay),
             feature_map=_feature_map(data.get("feature_map")),
         )
@@ -231,13 +226,6 @@ def _layer(row: Mapping[str, Any]) -> LayerRow:
     return LayerRow(
         _text(row["name"]), _text(row["kind"]), output, int(_number(row["parameters"])),
         _text(row.get("trainable", "")),
-    )  # fmt: skip
-
-
-def _slice(row: Mapping[str, Any]) -> Slice:
-    return Slice(
-        _text(row["column"]), _text(row["value"]), int(_number(row["images"])),
-        *(_number(row[name]) for name in ("accuracy", "low", "high", "others", "p_value")),
     )  # fmt: skip
 
 
