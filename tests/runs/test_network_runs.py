@@ -150,9 +150,15 @@ def test_plain_keras_gives_the_logits_of_the_bundle(trained, photos):
     bundle = load_bundle(trained.run)
     files = sorted((photos / "ring").glob("*.png"))[:6]
     pixels = [resize_image(read_image(file), bundle.spec) for file in files]
-    theirs = model(np.stack(pixels).astype(np.float32)).numpy()
-    ours = [answer.logits for answer in Predictor(bundle).predict(files)]
-    assert np.array(ours) == pytest.approx(theirs, abs=1e-4)
+    theirs, scores = map(np.asarray, model(np.stack(pixels).astype(np.float32)))
+    answers = list(Predictor(bundle).predict(files))
+    assert np.array([answer.logits for answer in answers]) == pytest.approx(theirs, abs=1e-4)
+    ours = [answer.ood_score for answer in answers]
+    assert ours == pytest.approx(scores[:, 0].tolist(), rel=1e-3)
+    part = bundle.uncertainty["unknown"]
+    assert (part["known_kept"], part["source"]) == (0.95, "validation predictions")
+    unknown = [answer.reason == "unknown" for answer in answers]
+    assert unknown == [score > part["threshold"] for score in ours]
 
 
 def test_test_predictions_equal_those_of_new_images(trained, photos):
@@ -161,7 +167,8 @@ def test_test_predictions_equal_those_of_new_images(trained, photos):
     for row, answer in zip(rows, answers, strict=True):
         said = [float(row[f"p_{name}"]) for name in CLASSES]
         assert said == pytest.approx(answer.probabilities, abs=1e-5)
-        assert row["prediction"] == answer.label
+        assert row["prediction"] == answer.best
+        assert float(row["ood_score"]) == pytest.approx(answer.ood_score, rel=1e-4)
 
 
 def test_validation_probabilities_use_cross_fitted_temperatures(trained, photos):
@@ -320,7 +327,8 @@ def test_two_classes_have_one_unit(classifier, tmp_path):
 
     classifier.save(tmp_path / "bundle")
     model = keras.models.load_model(tmp_path / "bundle" / "model.keras")
-    assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
+    assert model.get_layer("unit").output.shape == (None, 1)
+    assert model.output_shape == [(None, 2), (None, 1)]
     loaded = ImageClassifier.load(tmp_path / "bundle")
     assert loaded.epochs == 4 and loaded.filters == (6, 8) and loaded.model == "small-cnn"
     assert loaded.history_ == classifier.history_

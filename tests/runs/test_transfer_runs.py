@@ -136,6 +136,7 @@ def test_cut_frozen_backbone_with_a_dense_head(pair, own, tmp_path):
         np.testing.assert_array_equal(learned[name], frozen[name])
     assert {name.split("/")[0] for name in learned.keys() - shared} == {
         *("head_dense1", "unit", "logits"),
+        *("ood_project", "ood_closeness", "ood_score"),
     }
 
     # The two files of the bundle agree, and Keras alone gives the bundle's logits.
@@ -144,7 +145,7 @@ def test_cut_frozen_backbone_with_a_dense_head(pair, own, tmp_path):
     files = sorted(pair.glob("*/*"))[:5]
     pixels = np.stack([resize_image(read_image(f), bundle.spec) for f in files])
     logits = np.array([answer.logits for answer in Predictor(bundle).predict(files)])
-    assert logits == pytest.approx(np.asarray(model(pixels.astype(np.float32))), abs=1e-4)
+    assert logits == pytest.approx(np.asarray(model(pixels.astype(np.float32))[0]), abs=1e-4)
     assert (logits[:, 0] == 0).all()
 
 
@@ -226,7 +227,7 @@ def test_layers_frozen_after_they_were_trained(pair, own, tmp_path):
     with open(result.run / "validation.csv", newline="") as file:  # noqa: PTH123
         rows = list(csv.DictReader(file))
     pixels = [resize_image(read_image(pair / row["path"]), bundle.spec) for row in rows]
-    logits = np.asarray(model(np.stack(pixels).astype(np.float32)), np.float64)
+    logits = np.asarray(model(np.stack(pixels).astype(np.float32))[0], np.float64)
     targets = [bundle.classes.index(row["label"]) for row in rows]
     losses = np.logaddexp.reduce(logits, 1) - logits[np.arange(len(rows)), targets]
     assert History.read_csv(result.run / "history.csv").rows()[-1].val_loss == pytest.approx(

@@ -235,7 +235,7 @@ def test_a_resumed_run_gives_the_same_network(photos, run):
     # The written files are what predicted.
     paths = [row["path"] for row in csv.DictReader((whole.run / "validation.csv").open())]
     found = list(Predictor(whole.run).predict([str(photos / path) for path in paths[:3]]))
-    assert [one.label for one in found] == [row[1] for row in predictions(whole)[1:4]]
+    assert [one.best for one in found] == [row[1] for row in predictions(whole)[1:4]]
 
     with pytest.raises(KeyboardInterrupt):
         run(callback=Interrupter(2), **light)
