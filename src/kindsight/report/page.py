@@ -125,7 +125,7 @@ def _history(data: ReportData) -> dict[str, Any] | None:
             draw_curve(curve_table(rows, best, quantity), quantity)
             for quantity in ("accuracy", "loss")
         ],
-        "sentences": describe_training(rows, best, len(data.training.classes)),
+        "sentences": describe_training(rows, best),
         "phases": phases if len(phases) > 1 else [],
         "count": len(rows),
         "validated": rows[0].val_accuracy is not None,

@@ -23,13 +23,6 @@ CONFIDENT = 0.8
 # A smaller gap between mean confidence and accuracy needs no further word.
 SMALL_GAP = 0.01
 
-# Overfitting is reported if the validation loss of the last two epochs, not of a single noisy
-# one, is above its minimum by 10% and by 0.01 nats.
-RISE_FRACTION, RISE_NATS = 0.1, 0.01
-RISEN_EPOCHS = 2
-# A loss above this fraction of the loss of random guessing means that little was learned.
-GUESSING = 0.97
-
 
 class Headline(NamedTuple):
     """The headline in three pieces; `figure` is emphasised."""
@@ -166,35 +159,19 @@ def confused_cells(evaluation: Evaluation, limit: int) -> list[tuple[int, int, i
     return pairs
 
 
-def describe_training(epochs: Sequence[Epoch], best: int | None, classes: int) -> list[str]:
-    """Return sentences on the best epoch and on divergence, underfitting or overfitting.
+def describe_training(epochs: Sequence[Epoch], best: int | None) -> list[str]:
+    """Return sentences on the best epoch, and on divergence; the rest is for the diagnosis.
 
     - `epochs`: in order; at least one.
     - `best`: the best epoch.
-    - `classes`: number of classes.
     """
-    last = epochs[-1]
     sentences = [_describe_best(epochs, best)]
-    guess = math.log(classes)
     if any(not math.isfinite(row.loss + (row.val_loss or 0.0)) for row in epochs):
         sentences.append(
             "Training diverged: the loss became infinite or NaN. Lower the learning rate."
         )
-    elif min(last.loss, last.loss if last.val_loss is None else last.val_loss) > GUESSING * guess:
-        sentences.append(
-            f"The network has learned little: the loss is still close to {guess:.3f}, the loss of "
-            "random guessing. Try more epochs, another learning rate or less augmentation."
-        )
-    elif last.val_loss is None:
+    elif epochs[-1].val_loss is None:
         sentences.append("Without validation images, overfitting cannot be detected.")
-    elif lowest := _overfitted_after(epochs):
-        sentences.append(
-            f"Overfitting: after epoch {lowest.epoch} the validation loss rose from "
-            f"{lowest.val_loss:.3f} to {last.val_loss:.3f} while the training loss kept falling. "
-            "Try more images, augmentation, dropout or fewer epochs."
-        )
-    elif best == last.epoch and len(epochs) > 1:
-        sentences.append("The last epoch was the best: more epochs may help.")
     return sentences
 
 
@@ -211,15 +188,3 @@ def _describe_best(epochs: Sequence[Epoch], best: int | None) -> str:
         if row.epoch == best:
             return f"{start} by training loss, with {percent(row.accuracy)} training accuracy."
     return f"Trained for {amount(len(epochs), 'epoch')}."
-
-
-def _overfitted_after(epochs: Sequence[Epoch]) -> Epoch | None:
-    """Return the epoch with the lowest validation loss if the loss rose for good after it."""
-    losses = [math.nan if row.val_loss is None else row.val_loss for row in epochs]
-    finite = [index for index, loss in enumerate(losses) if math.isfinite(loss)]
-    lowest = min(finite, key=lambda index: losses[index], default=len(epochs))
-    if lowest >= len(epochs) - RISEN_EPOCHS:
-        return None
-    bound = max(losses[lowest] * (1 + RISE_FRACTION), losses[lowest] + RISE_NATS)
-    risen = all(not loss <= bound for loss in losses[-RISEN_EPOCHS:])
-    return epochs[lowest] if risen and epochs[-1].loss < epochs[lowest].loss else None
