@@ -22,6 +22,7 @@ from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.diagnosing import diagnose_training
+from kindsight.runs.evaluating.slices import report_slices
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
 from kindsight.runs.record import read_records
@@ -330,11 +331,16 @@ def _write_report(
     result: TrainResult, model: FittedModel, bundle: Bundle, reference: Sequence[Reference]
 ) -> None:
     """Write what the report needs, and the report from the run folder."""
+    record, cache = read_records(bundle), result.cache["folder"]
     facts = ReportFacts.of_training(
-        model, notes=result.notes, seconds=result.seconds, reference=tuple(reference)
+        model,
+        notes=result.notes,
+        seconds=result.seconds,
+        reference=tuple(reference),
+        slices=report_slices(record, Cache(cache)),
     )
     facts.write(result.run)
-    data = report_data(read_records(bundle), cache=result.cache["folder"])
+    data = report_data(record, cache=cache)
     write_report(data, result.report, result.run / MODEL_CARD_FILE)
 
 

@@ -21,9 +21,10 @@ from kindsight.errors import CacheError, DatasetError, SettingsError
 from kindsight.evaluation import distinct_images
 from kindsight.evaluation.slices import Slice, SliceColumn, find_slices
 from kindsight.predictor import DatasetEvaluation
+from kindsight.report.values import Slice as ReportSlice
 from kindsight.runs.record import RunRecord
 
-__all__ = ["SLICES", "check_slice_names", "record_slices", "slices_of"]
+__all__ = ["SLICES", "check_slice_names", "record_slices", "report_slices", "slices_of"]
 
 Measured: TypeAlias = Callable[[Measurements], NDArray[Any]]
 
@@ -169,6 +170,21 @@ def record_slices(record: RunRecord, cache: Cache) -> tuple[Slice, ...]:
     columns = [_column(name, dataset, measured) for name in SLICES]
     correct = (predictions.predicted == predictions.targets)[rows][kept]
     return find_slices(correct, [column for column in columns if column is not None])
+
+
+def report_slices(record: RunRecord, cache: Cache) -> tuple[ReportSlice, ...]:
+    """Return those of :func:`record_slices` that are worse, for the report; most important first.
+
+    Parameters are those of :func:`record_slices`.
+    """
+    return tuple(
+        ReportSlice(
+            each.column, each.value, each.images, each.accuracy, *each.interval, each.others,
+            each.p_value,
+        )
+        for each in record_slices(record, cache)
+        if each.is_worse
+    )  # fmt: skip
 
 
 def check_slice_names(
