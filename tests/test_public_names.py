@@ -26,6 +26,7 @@ NAMES = [
     "compare",
     "diagnose",
     "evaluate",
+    "improve",
     "learning_curve",
     "load_bundle",
     "make_report",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kindsight.predictor import Predictor as Predictor
     from kindsight.runs.diagnosing import diagnose as diagnose
     from kindsight.runs.evaluating.compare import compare as compare
+    from kindsight.runs.improve import improve as improve
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
     from kindsight.runs.more_images.suggest import suggest as suggest
     from kindsight.runs.reporting.make import make_report as make_report
@@ -47,6 +48,7 @@ _MODULES = {
     "compare": "runs.evaluating.compare",
     "diagnose": "runs.diagnosing",
     "evaluate": "evaluation",
+    "improve": "runs.improve",
     "learning_curve": "runs.more_images.learning_curve",
     "load_bundle": "bundle",
     "make_report": "runs.reporting.make",

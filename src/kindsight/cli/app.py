@@ -14,6 +14,7 @@ from kindsight.cli.demo import demo
 from kindsight.cli.diagnose import diagnose
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
+from kindsight.cli.improve import improve
 from kindsight.cli.info import info
 from kindsight.cli.learning_curve import learning_curve
 from kindsight.cli.predict import predict
@@ -59,6 +60,7 @@ def kindsight(
 
 app.command(cls=ResumableCommand)(check)
 app.command(cls=ResumableCommand)(train)
+app.command(cls=ResumableCommand)(improve)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(compare)

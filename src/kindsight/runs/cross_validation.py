@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Predictions
 from kindsight.runs.result import Scored
 from kindsight.training.common import Progress
+from kindsight.training.engine.callbacks import TrainingCallback
+from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import EpochRow
 from kindsight.training.held_out import OUT_OF_FOLD, HeldOutPredictions
 from kindsight.training.network.fit import training_key
@@ -59,6 +61,16 @@ MODEL_OF_FOLD = (
 )
 
 Rows = NDArray[np.int64]
+
+
+class Shown(TrainingCallback, Protocol):
+    """Shows one training."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show a stage of the training."""
+
+    def finish(self) -> None:
+        """Show that the training is finished."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,16 +361,22 @@ def fit_fold(
     rows: Rows,
     held_out: Rows,
     keras: KerasProcess,
-    folder: Path | None,
-    shown: FoldProgress,
+    folder: Path,
+    shown: Shown,
+    checkpoint: Path | None = None,
 ) -> Fold:
-    """Train on `rows` and predict the held-out images; `folder` is for a checkpoint."""
+    """Train on `rows` and predict the held-out images.
+
+    `folder` is for a checkpoint while it runs, `checkpoint` the path where the last one is kept.
+    """
     start = time.monotonic()
     model = images.fit(
         images.dataset.classes, rows, held_out,
         keras=keras, folder=folder, progress=shown.progress, callback=shown,
     )  # fmt: skip
     fold = Fold.of(number, model, rows, held_out, time.monotonic() - start)
+    if checkpoint is not None and (folder / CHECKPOINT_FILE).exists():
+        (folder / CHECKPOINT_FILE).replace(checkpoint)
     model.clear_away()
     shown.finish()
     return fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from kindsight.training.common import training_sample
 from kindsight.training.engine.history import History
 from kindsight.training.network.settings import NETWORKS
 from kindsight.training.protocols import FittedModel
-
-if TYPE_CHECKING:
-    from kindsight.runs.cross_validation import CrossValidation
 
 __all__ = [
     "Clock",
@@ -170,7 +167,7 @@ class TrainResult:
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     hint: str = ""
     diagnosis: tuple[Diagnosis, ...] = ()
-    cross_validation: CrossValidation | None = None
+    cross_validation: Any = None  # its module imports this one
     uncertainty: dict[str, Any] = field(default_factory=dict)
     problem_labels: tuple[str | None, ...] = ()
     ignored_files: tuple[IgnoredFile, ...] = ()

@@ -127,7 +127,8 @@ def train(
 
         _start_ahead(prepared, keras, compared, verify)
         folds = cross_validate(prepared, split.folds, trainer, keras, folder, show)
-        clock.mark("folds")
+        if folds:
+            clock.mark("folds")
         callbacks = stack.enter_context(_logging(settings, trainer, folder, callback))
         model = prepared.for_fold(len(split.folds)).fit(
             dataset.classes,

@@ -1,0 +1,182 @@
+"""``kindsight improve``: experiments on a finished run, and a run with the best of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.text import (
+    Paint,
+    line_width,
+    print_json,
+    printable,
+    say,
+    table,
+    wrapped,
+)
+from kindsight.report.format import amount, duration, elide, percent
+
+if TYPE_CHECKING:
+    from kindsight.evaluation.paired import PairedComparison
+    from kindsight.runs.improve.experiments import Experiment
+    from kindsight.runs.improve.result import ExperimentRow, ImproveResult
+    from kindsight.runs.improve.search import Search
+    from kindsight.runs.improve.timing import Timer
+
+__all__ = ["improve"]
+
+MIN_CHANGE = 24
+# Width of a row of the table without the change.
+OTHER_COLUMNS = 66
+
+
+def improve(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Time for all experiments and the final training, such as 30m."
+        ),
+    ] = "30m",
+    any_model: Annotated[
+        bool,
+        typer.Option(
+            "--any-model", help="A head on a frozen backbone may replace another kind of model."
+        ),
+    ] = False,
+    folder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the experiments.  [default: RUN-improve]",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try changes of a finished training and keep what helps.
+
+    Experiments follow from the run's diagnosis: one change at a time on the same images and seed,
+    then combinations. A change is recommended only if it is better than chance explains; the final
+    accuracy is measured on a test split that no experiment saw. After an interruption, the same
+    command continues. Needs Optuna: pip install 'kindsight[improve]'
+
+    Example: kindsight improve runs/photos-1
+
+    Example: kindsight improve runs/photos-1 --budget 2h --any-model
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.runs.improve.run import improve as improve_run
+
+    with watching(quiet) as progress:
+        result = improve_run(
+            run, budget=budget, any_model=any_model, folder=folder, progress=progress,
+            on_experiment=None if quiet else _show,
+        )  # fmt: skip
+    if json:
+        print_json(result.to_dict())
+    else:
+        say(*result_lines(result))
+
+
+def _show(experiment: Experiment, search: Search, timer: Timer) -> None:
+    """Write a line about a finished experiment to standard error."""
+    from kindsight.cli.terminal.progress import clock_time
+
+    folds = search.explored
+    if experiment.stopped:
+        found = f"given up: {experiment.stopped}"
+    else:
+        found = f"{percent(experiment.accuracy(folds))}, log loss {experiment.log_loss(folds):.3f}"
+    left = clock_time(max(0.0, timer.left))
+    line = f"[{left} left] {experiment.number}: {experiment.words}: {found}"
+    typer.echo(printable(line), err=True)
+
+
+def result_lines(result: ImproveResult) -> Iterator[str]:
+    """Yield the table of experiments, the decision, and the accuracy on the test split."""
+    paint = Paint(sys.stdout)
+    width = min(line_width(), 120)
+    yield ""
+    yield from _table(result, paint, width)
+    yield ""
+    for line in _decision(result):
+        yield from wrapped(line, width, 2)
+    for note in result.notes:
+        yield from wrapped(f"note: {note}", width, 2)
+    yield ""
+    from kindsight.cli.terminal.summary import facts, quoted
+
+    rows = {
+        "time": f"{duration(result.seconds)} of {duration(result.budget)}",
+        "settings": printable(str(result.folder / "settings.toml")) if result.helped else "",
+        "experiments": printable(str(result.folder)),
+        "run": "" if result.best_run is None else printable(str(result.best_run)),
+        "report": ""
+        if result.best_run is None
+        else printable(str(result.best_run / "report.html")),
+    }
+    yield from facts(rows, paint)
+    if result.best_run is not None:
+        yield ""
+        yield paint("Next", "bold")
+        yield f"  kindsight predict {quoted(result.best_run)} new/"
+
+
+def _table(result: ImproveResult, paint: Paint, width: int) -> Iterator[str]:
+    room = max(MIN_CHANGE, width - OTHER_COLUMNS)
+    rows = [_row(row, room) for row in result.experiments if not row.note]
+    heads = ("", "change", "accuracy", "log loss", "difference (95% CI)", "against", "effect")
+    yield from table(heads, rows, paint=paint, left=2)
+    given_up = sum(bool(row.note) for row in result.experiments)
+    images = next((row.images for row in result.experiments if row.images), 0)
+    line = f"On {amount(images, 'held-out image')}; differences are paired, in points."
+    if given_up:
+        line += f" {amount(given_up, 'experiment')} given up: see improve.json."
+    for part in wrapped(line, width, 2):
+        yield paint(part, "dim")
+
+
+def _row(row: ExperimentRow, room: int) -> tuple[str, ...]:
+    first = row.number == 0
+    return (
+        str(row.number),
+        printable(elide(row.change, room)),
+        percent(row.accuracy),
+        "\N{EN DASH}" if row.log_loss is None else f"{row.log_loss:.3f}",
+        "" if row.difference is None else points(row.difference),
+        "" if first else str(row.against),
+        row.effect,
+    )
+
+
+def points(difference: PairedComparison) -> str:
+    """Format a difference of accuracies in percentage points: ``+8.3 (2.1 to 14.4)``."""
+    value, low, high = (100 * each for each in (difference.difference, *difference.interval))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _decision(result: ImproveResult) -> Iterator[str]:
+    if not result.helped:
+        yield f"Nothing helped. {result.reason} The training stays as it is."
+        return
+    yield f"Helped: {printable(result.change)}"
+    if result.decided is not None:
+        among = f", corrected for {result.tests} experiments" if result.tests > 1 else ""
+        yield (
+            f"On {amount(result.decided.images, 'image')} that decided: "
+            f"{points(result.decided)} points (p = {result.decided.p_value:.2g}; of the lower log "
+            f"loss, p = {result.p_value:.2g}{among})."
+        )
+    test = result.test
+    if test is not None:
+        yield (
+            f"Test split: {percent(test.original)} -> {percent(test.best)} accuracy, "
+            f"{points(test.difference)} points, {amount(test.images, 'image')}: {test.source}."
+        )

@@ -1,0 +1,258 @@
+"""The result of ``kindsight improve``: its experiments, its verdict, and the test split."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kindsight.errors import BundleError
+from kindsight.evaluation.paired import PairedComparison, correct_comparisons
+from kindsight.files import write_json
+from kindsight.runs.improve.experiments import Experiment
+
+__all__ = ["RESULT_FILE", "ExperimentRow", "ImproveResult", "TestComparison", "experiment_rows"]
+
+RESULT_FILE = "improve.json"
+MAX_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """An experiment in the table.
+
+    Parameters
+    ----------
+    number : int
+        From 0, the original.
+    change : str
+        The options that differ from the original's.
+    origin : str
+        ``"original"``, ``"reference"``, ``"one factor"``, ``"combined"`` or ``"any model"``.
+    against : int
+        Number of the experiment that it is compared with.
+    images : int
+        Held-out images.
+    accuracy, log_loss : float or None
+        On these images; None where it was given up.
+    difference : PairedComparison or None
+        From the experiment that it is compared with, on the same images.
+    effect : str
+        ``"helped"``, ``"harmed"``, or ``"not clear"`` where chance explains the difference in
+        accuracy; "" for the original.
+    seconds : float
+        Of all its trainings.
+    note : str
+        Why it was given up.
+    """
+
+    number: int
+    change: str
+    origin: str
+    against: int
+    images: int
+    accuracy: float | None
+    log_loss: float | None
+    difference: PairedComparison | None
+    effect: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TestComparison:
+    """Original and best training on the test split, which no experiment saw.
+
+    Parameters
+    ----------
+    images : int
+    original, best : float
+        Accuracies, 0-1.
+    difference : PairedComparison
+    source : str
+        Where the test split comes from, a sentence.
+    """
+
+    images: int
+    original: float
+    best: float
+    difference: PairedComparison
+    source: str
+
+
+@dataclass(frozen=True)
+class ImproveResult:
+    """What experiments on a run found.
+
+    Parameters
+    ----------
+    run, folder : pathlib.Path
+        The run, and the folder of the experiments.
+    helped : bool
+        Whether the best experiment is better than chance explains.
+    reason : str
+        A sentence on the decision.
+    changes : mapping
+        Options of the best training that differ from the original's; empty where nothing helped.
+    change : str
+        The same in words.
+    decided : PairedComparison or None
+        The comparison that decided.
+    tests : int
+        Experiments that competed on the images that decided.
+    p_value : float
+        Of the lower log losses there, multiplied by their number.
+    experiments : tuple of ExperimentRow
+    best_run : pathlib.Path or None
+        Finished run with the best settings.
+    test : TestComparison or None
+    budget, seconds : float
+        Allowed and used.
+    """
+
+    run: Path
+    folder: Path
+    helped: bool
+    reason: str
+    changes: Mapping[str, Any]
+    change: str
+    decided: PairedComparison | None
+    tests: int
+    p_value: float
+    experiments: tuple[ExperimentRow, ...]
+    best_run: Path | None
+    test: TestComparison | None
+    budget: float
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in ("run", "folder", "best_run"):
+            values[name] = None if values[name] is None else str(values[name])
+        values["changes"] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.changes.items()
+        }
+        rows = [{**vars(row), "difference": _plain(row.difference)} for row in self.experiments]
+        test = self.test
+        return {
+            **values,
+            "decided": _plain(self.decided),
+            "experiments": rows,
+            "test": None
+            if test is None
+            else {**vars(test), "difference": test.difference.to_dict()},
+            "notes": list(self.notes),
+        }
+
+    def write(self) -> None:
+        """Write ``improve.json``."""
+        write_json(self.folder / RESULT_FILE, self.to_dict())
+
+    @classmethod
+    def read(cls, folder: Path) -> ImproveResult | None:
+        """Read the result in a folder; None where there is none.
+
+        BundleError if it is damaged.
+        """
+        path = folder / RESULT_FILE
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file:
+                values = json.loads(file.read(MAX_BYTES))
+            rows = [
+                {**row, "difference": _comparison(row["difference"])}
+                for row in values["experiments"]
+            ]
+            test = values["test"]
+            if test is not None:
+                test = TestComparison(**{**test, "difference": _comparison(test["difference"])})
+            best = values["best_run"]
+            return cls(
+                **{
+                    **values,
+                    "run": Path(values["run"]),
+                    "folder": Path(values["folder"]),
+                    "experiments": tuple(ExperimentRow(**row) for row in rows),
+                    "test": test,
+                    "decided": _comparison(values["decided"]),
+                    "best_run": None if best is None else Path(best),
+                    "notes": tuple(values["notes"]),
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{path} is damaged: {error}. Delete it; the same command makes it again."
+            ) from error
+
+
+def experiment_rows(
+    experiments: Sequence[Experiment], folds: tuple[int, ...]
+) -> tuple[ExperimentRow, ...]:
+    """Return the table of experiments on the folds that all of them have.
+
+    The p-values of the comparisons are corrected for the number of experiments of one origin.
+    """
+    found: dict[int, PairedComparison] = {}
+    for origin in dict.fromkeys(each.origin for each in experiments):
+        compared = [
+            each
+            for each in experiments
+            if each.origin == origin and each.number and not each.stopped and each.has(folds)
+        ]
+        pairs = [each.compare(experiments[each.against], folds) for each in compared]
+        numbers = [each.number for each in compared]
+        found |= dict(zip(numbers, correct_comparisons(tuple(pairs)), strict=True))
+    return tuple(
+        ExperimentRow(
+            each.number,
+            each.words,
+            each.origin,
+            each.against,
+            len(each.correct(folds)) if each.has(folds) else 0,
+            each.accuracy(folds) if each.has(folds) else None,
+            each.log_loss(folds) if each.has(folds) else None,
+            found.get(each.number),
+            _effect(found.get(each.number)),
+            sum(result.seconds for result in each.results.values()),
+            each.stopped,
+        )
+        for each in experiments
+    )
+
+
+def _effect(difference: PairedComparison | None) -> str:
+    if difference is None:
+        return ""
+    if not difference.is_real:
+        return "not clear"
+    return "helped" if difference.difference > 0 else "harmed"
+
+
+def _plain(value: PairedComparison | None) -> dict[str, Any] | None:
+    return None if value is None else value.to_dict()
+
+
+def _comparison(values: Mapping[str, Any] | None) -> PairedComparison | None:
+    if values is None:
+        return None
+    low, high = values["log_loss_interval"]
+    return PairedComparison(
+        images=int(values["images"]),
+        first_only=int(values["first_only"]),
+        second_only=int(values["second_only"]),
+        difference=float(values["difference"]),
+        interval=(float(values["interval"][0]), float(values["interval"][1])),
+        log_loss_difference=float(values["log_loss_difference"]),
+        log_loss_interval=(
+            math.nan if low is None else float(low), math.nan if high is None else float(high)
+        ),
+        p_value=float(values["p_value"]),
+        images_needed=values["images_needed"],
+    )  # fmt: skip

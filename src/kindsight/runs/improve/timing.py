@@ -1,0 +1,85 @@
+"""The time budget of the experiments: what is left, and what an experiment will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import prod
+
+from kindsight.runs.settings import TrainSettings
+from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
+
+__all__ = ["Timer", "work"]
+
+# Work of one training image beside its multiplications: reading, augmentation, the step itself.
+IMAGE_WORK = 2e6
+# Share of an estimate that the next measurement replaces.
+UPDATE = 0.5
+
+
+class Timer:
+    """The time of a search, and the measured speed of trainings.
+
+    Parameters
+    ----------
+    seconds : float
+        The budget.
+    used : float
+        Seconds used before an interruption.
+    clock : callable
+        Returns seconds.
+
+    Attributes
+    ----------
+    unknown : float
+        Estimate for a model that was not trained yet.
+    """
+
+    def __init__(
+        self, seconds: float, used: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.seconds, self.unknown = seconds, 0.0
+        self._clock, self._begun = clock, clock() - used
+        self._rates: dict[str, float] = {}
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far."""
+        return self._clock() - self._begun
+
+    @property
+    def left(self) -> float:
+        """Seconds left; negative once the budget is exceeded."""
+        return self.seconds - self.used
+
+    def learn(self, settings: TrainSettings, images: int, seconds: float) -> None:
+        """Note how long a training took."""
+        kind = _kind(settings)
+        rate = seconds / work(settings, images)
+        before = self._rates.get(kind)
+        self._rates[kind] = rate if before is None else before + UPDATE * (rate - before)
+
+    def estimate(self, settings: TrainSettings, images: int) -> float:
+        """Return the seconds that a training will take; `unknown` if none of its kind was run."""
+        rate = self._rates.get(_kind(settings))
+        return self.unknown if rate is None else rate * work(settings, images)
+
+
+def work(settings: TrainSettings, images: int) -> float:
+    """Return the work of a training in units that only training of one kind share."""
+    trainer = settings.training()
+    if not isinstance(trainer, EpochTrainer):
+        return 1.0
+    passes = float(images * sum(phase.epochs for phase in trainer.plan().phases))
+    if not isinstance(trainer, NetworkTrainer):
+        return passes
+    multiplications, channels = 0, 3
+    for row in trainer.network().layers(2):
+        if row.name.startswith("conv"):
+            multiplications += 9 * channels * prod(row.output)
+            channels = row.output[-1]
+    return passes * (multiplications + IMAGE_WORK)
+
+
+def _kind(settings: TrainSettings) -> str:
+    return f"{type(settings.training()).__name__} {settings.model}"

@@ -1,0 +1,240 @@
+"""Experiments on real runs: the images, resumption, the better run, and the command."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fake_keras import use_fake_keras
+from kindsight.cli.app import app
+from kindsight.cli.improve import result_lines
+from kindsight.errors import BundleError, MissingExtraError, UsageError
+from kindsight.runs.improve import ImproveResult, improve, search
+from kindsight.runs.improve import run as improve_run
+from kindsight.runs.improve.changes import Factor
+from kindsight.runs.improve.images import plan_images
+from kindsight.runs.record import load_run
+from kindsight.runs.settings import TrainSettings
+from kindsight.runs.train import train
+from network_process import shared_process
+from shapes import CLASSES, encoded, shape, write_shapes
+
+NETWORK = {
+    **{"model": "small-cnn", "size": 24, "filters": (6, 8), "dense": (16,)},
+    **{"epochs": 3, "batch_size": 16, "optimizer": "adam"},
+}
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def silent(stage, done, total):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "small"
+    write_shapes(folder, dict.fromkeys(CLASSES, 24), first=700)
+    (folder / "bar" / "copy.jpg").write_bytes(encoded(shape("bar", 700), "jpg"))
+    return folder
+
+
+@pytest.fixture
+def frozen(data, tmp_path, monkeypatch, backbone):
+    """Return a function that trains a frozen head, without Keras, and few factors to try."""
+    use_fake_keras(monkeypatch)
+    factors = (
+        Factor("head", ({"head": "linear"}, {"head": "rbf"})),
+        Factor("class_weight", ({"class_weight": "balanced"},)),
+    )
+    monkeypatch.setattr(search, "factors_of", lambda *_: factors)
+    monkeypatch.setattr(search, "PATIENCE", 2)
+
+    def trained(**options):
+        settings = {"runs": str(tmp_path / "runs"), "size": 64, **options}
+        return train(TrainSettings(str(data), **settings)).run
+
+    return trained
+
+
+def accepting(monkeypatch):
+    """Let every search accept its last experiment."""
+
+    def confirm(self, original):
+        best = self.experiments[-1]
+        difference = best.compare(original, self.explored)
+        return search.Verdict(True, best, difference, self.explored, 2, 0.01, "As the test says.")
+
+    monkeypatch.setattr(search.Search, "_confirm", confirm)
+
+
+# The images -------------------------------------------------------------------------------------
+
+
+def test_the_run_keeps_its_own_test_and_validation_split(frozen, tmp_path):
+    run = frozen(test=0.25)
+    record = load_run(run)
+    images = plan_images(record, record.settings, tmp_path, silent)
+    split = {row["path"]: row["split"] for row in rows_of(run / "split.csv")}
+    assert images.own_test
+    assert {path for path, fold in images.fold_of.items() if fold == 1} == {
+        path for path, name in split.items() if name == "validation"
+    }
+    assert {path for path, fold in images.fold_of.items() if fold > 1} == {
+        path for path, name in split.items() if name == "train"
+    }
+    held_out = [images.rows(images.dataset, fold)[1] for fold in range(1, images.folds + 1)]
+    assert images.folds >= 3 and len(np.unique(np.concatenate(held_out))) == len(images.fold_of)
+    fold_of = images.fold_of
+    if {"bar/copy.jpg", "bar/bar 700.png"} <= set(fold_of):  # neither is a test image
+        assert fold_of["bar/copy.jpg"] == fold_of["bar/bar 700.png"]
+    for fold in range(1, images.folds + 1):
+        rows, out = images.rows(images.dataset, fold)
+        assert not set(rows) & set(out) and len(rows) + len(out) == len(fold_of)
+
+
+def test_a_run_without_a_test_split_gets_one_that_no_experiment_sees(frozen, monkeypatch):
+    accepting(monkeypatch)
+    run = frozen()
+    result = improve(run, budget="1h")
+    folder = run.with_name(run.name + "-improve")
+    split = {row["path"]: row["split"] for row in rows_of(folder / "split.csv")}
+    test = {path for path, name in split.items() if name == "test"}
+    assert len(test) == pytest.approx(0.25 * 73, abs=2)
+    record = load_run(run)
+    images = plan_images(record, record.settings, folder, silent)
+    assert not images.own_test and not test & set(images.fold_of)
+    for name in ("best", "original"):
+        found = {row["path"]: row["split"] for row in rows_of(folder / name / "split.csv")}
+        assert found == split
+        assert {row["path"] for row in rows_of(folder / name / "test.csv")} == test
+    assert result.test.images == len(test) and "trained again without it" in result.test.source
+    assert TrainSettings.from_toml(folder / "settings.toml").head == result.changes.get(
+        "head", "auto"
+    )
+
+
+# A whole search ---------------------------------------------------------------------------------
+
+
+def test_nothing_helps_a_healthy_run(frozen, monkeypatch):
+    monkeypatch.setattr(search, "TWO_FOLDS", 1e9)
+    run = frozen(test=0.25)
+    lines = []
+    result = improve(run, budget="1h", on_experiment=lambda e, s, t: lines.append(e.number))
+    assert not result.helped and result.best_run is None and result.changes == {}
+    assert lines == [row.number for row in result.experiments] and len(lines) >= 4
+    assert not (run.with_name(run.name + "-improve") / "best").exists()
+    said = "\n".join(result_lines(result))
+    assert "Nothing helped." in said and "as it was" in said and "class-weight balanced" in said
+    first = result.experiments[0]
+    predictions = load_run(run).predictions["validation"]
+    right = predictions.predicted == predictions.targets
+    assert (first.images, first.accuracy) == (len(right), right.mean())
+    row = result.experiments[1]
+    assert row.difference.difference == pytest.approx(row.accuracy - first.accuracy)
+
+
+def test_the_better_run_is_compared_on_the_same_test_images(frozen, monkeypatch):
+    accepting(monkeypatch)
+    run = frozen(test=0.25)
+    result = improve(run, budget="1h")
+    assert result.helped and result.best_run.name == "best"
+    old, new = (load_run(path).predictions["test"] for path in (run, result.best_run))
+    assert old.paths == new.paths
+    right_old, right_new = ((p.predicted == p.targets) for p in (old, new))
+    assert result.test.original == right_old.mean() and result.test.best == right_new.mean()
+    assert result.test.difference.first_only == (right_old & ~right_new).sum()
+    assert (result.best_run / "report.html").exists()
+    said = "\n".join(result_lines(result))
+    assert "Test split: " in said and "which no experiment saw" in said
+
+
+def test_an_interrupted_search_continues(frozen):
+    run = frozen(test=0.25)
+
+    def interrupt(experiment, found, timer):
+        if experiment.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        improve(run, budget="1h", on_experiment=interrupt)
+    stages = []
+    result = improve(run, budget="1h", progress=lambda stage, *_: stages.append(stage))
+    trained = {stage.split(":")[0] for stage in stages if stage.startswith("Experiment")}
+    assert not {"Experiment 1", "Experiment 2"} & trained and "Experiment 3" in trained
+    again = improve(run, budget="1h")
+    assert again.experiments == result.experiments and "Finished before" in again.notes[-1]
+
+
+def test_folders_of_others_are_left_alone(frozen, tmp_path):
+    run = frozen(test=0.25)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("text")
+    with pytest.raises(UsageError, match="do not belong"):
+        improve(run, folder=tmp_path / "mine")
+    improve(run, budget="1h", folder=tmp_path / "e")
+    with pytest.raises(UsageError, match="other settings"):
+        improve(run, budget="1h", folder=tmp_path / "e", any_model=True)
+    result = ImproveResult.read(tmp_path / "e")
+    assert ImproveResult.read(tmp_path) is None
+    assert json.loads((tmp_path / "e" / "improve.json").read_text("utf-8")) == json.loads(
+        json.dumps(result.to_dict())
+    )
+    (tmp_path / "e" / "improve.json").write_text("{")
+    with pytest.raises(BundleError, match="damaged"):
+        ImproveResult.read(tmp_path / "e")
+
+
+def test_what_cannot_be_improved(frozen, monkeypatch, tmp_path):
+    run = frozen(test=0.25)
+    record = load_run(run)
+    with pytest.raises(UsageError, match="without settings"):
+        improve_run._settings(replace(record, settings=None))
+    with pytest.raises(UsageError, match="time budget"):
+        improve_run._settings(replace(record, settings=record.settings.with_options(budget="9m")))
+    with pytest.raises(UsageError, match=r"--budget \d+m or more"):
+        improve(run, budget=1, folder=tmp_path / "short")
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"kindsight\[improve\]"):
+        improve(run)
+
+
+def test_the_command(frozen):
+    run = frozen(test=0.25)
+    runner = CliRunner()
+    found = runner.invoke(app, ["improve", str(run), "--budget", "1h", "--json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["helped"] is False
+    found = runner.invoke(app, ["improve", str(run / "none")])
+    assert found.exit_code == 1
+    found = runner.invoke(app, ["improve", str(run), "--budget", "soon"])
+    assert found.exit_code == 2 and "budget" in found.output
+
+
+@pytest.mark.slow
+def test_a_network_is_improved_and_its_final_training_continues_from_its_checkpoint(
+    data, tmp_path, monkeypatch
+):
+    factors = (Factor("dropout", ({"dropout": 0.2},)), Factor("pooling", ({"pooling": "max"},)))
+    monkeypatch.setattr(search, "factors_of", lambda *_: factors)
+    monkeypatch.setattr(search, "PATIENCE", 1)
+    monkeypatch.setattr("kindsight.training.network.fit.CHECKPOINT_SECONDS", 0.0)
+    accepting(monkeypatch)
+    with shared_process():
+        run = train(TrainSettings(str(data), runs=str(tmp_path), test=0.25, **NETWORK)).run
+        stages = []
+        result = improve(run, budget="1h", progress=lambda stage, *_: stages.append(stage))
+        assert "Experiment 0: as it was" not in stages  # its predictions are in the run
+        best = load_run(result.best_run)
+        row = next(r for r in result.experiments if r.change == result.change)
+        predictions = best.predictions["validation"]
+        assert row.accuracy == (predictions.predicted == predictions.targets).mean()
+        assert len(best.history) == 3 and best.settings.model == "small-cnn"
+        assert not list(result.folder.glob("experiments/checkpoint.npz"))
