@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from kindsight.checks.feature_space import principal_components
-from kindsight.runs.more_images.select import select_diverse
+from kindsight.runs.more_images.select import select_diverse, selection_space
 from kindsight.runs.more_images.suggest import SHORTLIST
 from more_images import Data, arguments, datasets_of, shuffled
 from processes import log
@@ -36,11 +35,12 @@ NEEDED = 0.8
 
 def suggested(data: Data, start: Any, pool: Any, count: int) -> Any:
     """Return the rows that ``kindsight suggest`` chooses; the images have no copies."""
-    probabilities = np.sort(data.fit(start).probabilities(pool), axis=1)
+    fitted = data.fit(start)
+    probabilities = np.sort(fitted.probabilities(pool), axis=1)
     uncertainty = 1 - (probabilities[:, -1] - probabilities[:, -2])
     best = np.argsort(-uncertainty, kind="stable")[: SHORTLIST * count]
-    vectors = principal_components(data.images.features.vectors[pool[best]])
-    vectors /= np.sqrt(np.square(vectors).sum(axis=1).mean())
+    features = fitted.features.vectors[pool[best]]
+    vectors = selection_space(features, fitted.head.layers.logits(features))
     return pool[best[select_diverse(vectors, np.maximum(uncertainty[best], 1e-6), count)]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.checks.feature_space import principal_components
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, SettingsError
@@ -20,7 +19,12 @@ from kindsight.images import read_loaded, resize_image
 from kindsight.models.feature_network import FeatureNetwork
 from kindsight.predictor import Predictor
 from kindsight.report.format import percent
-from kindsight.runs.more_images.select import Candidate, Shortlist, select_diverse
+from kindsight.runs.more_images.select import (
+    Candidate,
+    Shortlist,
+    select_diverse,
+    selection_space,
+)
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.trained_images import TrainedImages, image_hash
 from kindsight.training.common import Progress
@@ -35,7 +39,7 @@ MOST = 2000
 SHORTLIST = 6
 """Candidates for each suggestion, by uncertainty.
 
-With 3 and 6, the gain over random images was the same within noise; with 1, two thirds of it."""
+With 3 and 15 the gain over random images was the same within noise, with 1 two thirds of it."""
 
 UNKNOWN_SHARE = 0.2
 """Fraction of the suggestions that the classifier calls unknown, at most.
@@ -308,7 +312,7 @@ def _choose(
     pool.strange.duplicates += len(pool.strange.candidates()) - len(strange)
     if not known and not strange:
         return []
-    vectors = _vectors(dataset, [*known, *strange], bundle, workers, progress)
+    vectors = _vectors(dataset, [*known, *strange], pool.predictions, bundle, workers, progress)
     scores = np.array([max(item.score, 1e-6) for item in known])
     first = select_diverse(vectors[: len(known)], scores, count)
     # More than their share only where nothing else is left.
@@ -331,11 +335,12 @@ def _choose(
 def _vectors(
     dataset: ImageDataset,
     candidates: list[Candidate],
+    predictions: Mapping[int, Prediction],
     bundle: Bundle,
     workers: int | None,
     progress: Progress | None,
 ) -> NDArray[np.float32]:
-    """Return the candidates' principal components, with a mean squared norm of 1."""
+    """Return the vectors in which the candidates are compared."""
     show, workers = progress or _silent, workers or count_cores()
     network = FeatureNetwork(bundle.tflite, workers)
 
@@ -353,9 +358,8 @@ def _vectors(
             show("features", len(found), len(candidates))
     width = max((len(vector) for vector in found if vector is not None), default=1)
     filled = [np.zeros(width, np.float32) if vector is None else vector for vector in found]
-    components = principal_components(np.stack(filled))
-    size = float(np.sqrt(np.square(components, dtype=np.float64).sum(axis=1).mean())) or 1.0
-    return np.asarray(components / np.float32(size), np.float32)
+    logits = [predictions[candidate.row].logits for candidate in candidates]
+    return selection_space(np.stack(filled), np.array(logits, np.float32))
 
 
 def _suggestion(rank: int, dataset: ImageDataset, row: int, prediction: Prediction) -> Suggestion:
