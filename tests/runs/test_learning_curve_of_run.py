@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,10 @@ from typer.testing import CliRunner
 import kindsight
 from kindsight.cli.app import app
 from kindsight.errors import BundleError, DatasetError
+from kindsight.runs.more_images.learning_curve import frozen_trainer
+from kindsight.runs.record import load_run
+from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.trainer import make_training
 from shapes import encoded, shape
 
 
@@ -74,3 +79,33 @@ def test_the_command_prints_a_table_or_json(run):
     values = json.loads(found.stdout)
     assert values["run"] == str(run)
     assert values["double"]["images"] == 2 * values["images"]
+
+
+def test_a_network_gets_the_curve_of_a_frozen_head(trained):
+    record = load_run(trained.run)
+    small, text = frozen_trainer(record, make_training({"model": "small-cnn", "size": 64}))
+    assert small == FrozenTrainer()  # not the size of the network from scratch
+    assert "small-cnn itself is not refitted" in text
+    own = {"model": "mobilenetv2", "size": 96, "freeze": "all", "resize": "pad", "seed": 5}
+    borrowed, text = frozen_trainer(record, make_training(own))
+    assert (borrowed.model, borrowed.size, borrowed.resize, borrowed.seed) == (
+        "mobilenetv2", 96, "pad", 5,
+    )  # fmt: skip
+    assert "trained layers are not refitted" in text
+    random, _ = frozen_trainer(record, make_training({**own, "weights": "none"}))
+    assert random.model == "efficientnet-lite0"
+
+
+def test_the_settings_that_a_budget_selected_are_used(trained):
+    record = load_run(trained.run)
+    facts = {**record.bundle.facts, "settings": {"size": [80, 80], "tta_flips": 2}}
+    chosen, _ = frozen_trainer(
+        replace(record, bundle=replace(record.bundle, facts=facts)),
+        FrozenTrainer(budget="10m", size=64),
+    )
+    assert (chosen.size, chosen.tta_flips, chosen.budget) == ((80, 80), 2, None)
+    facts["settings"] = {"size": "huge"}  # a damaged bundle
+    chosen, _ = frozen_trainer(
+        replace(record, bundle=replace(record.bundle, facts=facts)), FrozenTrainer(size=64)
+    )
+    assert chosen.size == 64

@@ -73,7 +73,8 @@ def _lines(curve: LearningCurve, run: str) -> Iterator[str]:
     values = curve.to_dict()
     rows = [_row(point, "") for point in values["points"]]
     rows += [_row(_expected(curve, factor), f"expected, {factor} times") for factor in (2, 4)]
-    yield from table(("training images", "accuracy", "90% interval", ""), rows, paint=paint)
+    header = ("training images", "accuracy", "90% interval", "")
+    yield from table(header, rows, paint=paint, left=0)
     yield ""
     yield paint(values["sentence"], "bold")
     yield ""

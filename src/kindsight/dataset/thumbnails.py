@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
 from kindsight.images.read import read_image
-
-if TYPE_CHECKING:
-    from kindsight.dataset.table import ImageDataset
 
 __all__ = ["dataset_thumbnails", "row_thumbnail"]
 
@@ -24,8 +21,11 @@ SHOWN = 10
 """Images that are shown."""
 
 
-def dataset_thumbnails(dataset: ImageDataset, count: int = SHOWN) -> list[tuple[str, str]]:
-    """Return ``data:`` URIs of some readable images, of all classes in turn, and their labels."""
+def dataset_thumbnails(dataset: Any, count: int = SHOWN) -> list[tuple[str, str]]:
+    """Return ``data:`` URIs of some readable images, of all classes in turn, and their labels.
+
+    - `dataset`: an ImageDataset, which imports this module.
+    """
     by_class: dict[str | None, list[int]] = {}
     for row, label in enumerate(dataset.label):
         by_class.setdefault(label, []).append(row)
@@ -45,7 +45,7 @@ def dataset_thumbnails(dataset: ImageDataset, count: int = SHOWN) -> list[tuple[
     return found
 
 
-def row_thumbnail(dataset: ImageDataset, row: int) -> str | None:
+def row_thumbnail(dataset: Any, row: int) -> str | None:
     """Return the ``data:`` URI of a small copy of an image; None if it cannot be read."""
     try:
         data = dataset.load(row)

@@ -37,7 +37,7 @@ SHOWN_SIZES = 40
 """Points of the fitted curve in the output."""
 
 FURTHEST = 4.0
-"""The fitted curve ends at so many times the present number of training images."""
+"""The end of the fitted curve, in multiples of the present number of training images."""
 
 LITTLE = 0.002
 """A gain below this is called none, as a fraction."""
@@ -258,8 +258,8 @@ class LearningCurve:
         images : float
             Training images, of all classes in the present proportions.
         held_out : int, optional
-            If given, the interval is for the accuracy measured on so many other images, whose
-            sampling noise it then includes.
+            If given, the interval is for the accuracy measured on this number of other images,
+            whose sampling noise it then includes.
         """
         low, high = self.law.interval(images, LEVEL, held_out, self._drawn(images))
         return 1 - float(self.law.median(images)[0]), 1 - float(high[0]), 1 - float(low[0])

@@ -102,8 +102,8 @@ class PowerLawFit:
         level : float
             Probability of the interval.
         held_out : int, optional
-            If given, the interval is for the error measured on so many images, which adds their
-            sampling noise; otherwise for the error on infinitely many.
+            If given, the interval is for the error measured on this number of images, which adds
+            their sampling noise; otherwise for the error on infinitely many.
         drawn : float
             Standard deviation of the error between training sets of the same size, for the
             interval of a single one.

@@ -1,6 +1,6 @@
 """The HTML of each public value, made when a notebook asks for it.
 
-The values are described by what is read of them, so that this package imports none of theirs.
+Values are taken as Any: this package is below theirs and imports none of them.
 """
 
 from __future__ import annotations

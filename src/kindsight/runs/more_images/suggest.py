@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -223,6 +225,9 @@ def suggest(
         given = options or DataOptions()
         given = replace(given, value_range=bundle.spec.value_range)
         dataset = open_dataset(os.fspath(data), given, labelled=False)
+        if dataset.root is not None and not Path(data).is_absolute():
+            with contextlib.suppress(ValueError):  # outside of the working directory
+                dataset = replace(dataset, root=dataset.root.relative_to(Path.cwd()))
     pool = _Pool(count, TrainedImages.read(bundle.folder))
     pool.fill(predictor, dataset, progress)
     chosen = _choose(pool, dataset, bundle, count, workers, progress)
