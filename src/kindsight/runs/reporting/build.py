@@ -22,12 +22,12 @@ from kindsight.report.data import (
 from kindsight.report.thumbnails import thumbnail_uri
 from kindsight.report.values import Slice
 from kindsight.report.views.gallery import LARGE, SMALL, choose_images
+from kindsight.runs.diagnosing.run import read_findings
 from kindsight.runs.evaluating.slices import record_slices
 from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
 from kindsight.runs.reporting.stored import (
-    read_diagnoses,
     read_learning_curve,
     read_uncertainty,
 )
@@ -87,7 +87,7 @@ def report_data(
         else {name: str(value) for name, value in record.settings.to_dict().items()},
         history=() if history is None else history.rows(),
         best_epoch=None if history is None else history.best_epoch,
-        diagnoses=read_diagnoses(record.folder),
+        diagnoses=read_findings(record.folder) or (),
         risk_coverage=risk,
         prediction_sets=sets,
         unknown=unknown,

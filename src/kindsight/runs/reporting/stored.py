@@ -1,4 +1,4 @@
-"""What a run folder holds on diagnosis, uncertainty and learning curves, as a report shows it."""
+"""What a run folder holds on uncertainty and learning curves, as a report shows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.bundle import Bundle
-from kindsight.diagnosis import Diagnosis
 from kindsight.errors import BundleError, UsageError
 from kindsight.files import read_json
 from kindsight.report.values import (
@@ -21,29 +20,13 @@ from kindsight.report.values import (
 )
 from kindsight.uncertainty.stored import StoredSets, Unsure
 
-__all__ = ["read_diagnoses", "read_learning_curve", "read_uncertainty"]
+__all__ = ["read_learning_curve", "read_uncertainty"]
 
-DIAGNOSIS_FILE = "diagnosis.json"
 LEARNING_CURVE_FILE = "learning_curve.json"
 
 # Limits on untrusted files.
 MAX_BYTES = 16 * 1024**2
 MAX_ITEMS = 1_000
-
-
-def read_diagnoses(folder: Path) -> tuple[Diagnosis, ...]:
-    """Return the findings of ``diagnosis.json``; none if the file is missing.
-
-    Raises BundleError if it is damaged.
-    """
-    path = folder / DIAGNOSIS_FILE
-    values = _load(path)
-    if not values:
-        return ()
-    try:
-        return tuple(Diagnosis.from_dict(item) for item in _items(values.get("findings")))
-    except (UsageError, TypeError) as error:
-        raise _damaged(path, f"{error}. Make it again with kindsight diagnose.") from error
 
 
 def read_learning_curve(folder: Path) -> LearningCurve | None:
