@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from html_page import HOSTILE, Page
-from kindsight.explain import render_feature_maps, sheet_png
+from kindsight.explain.feature_maps import render_feature_maps, sheet_png
 from kindsight.models.networks.feature_maps import LayerMaps, brightness
 
 

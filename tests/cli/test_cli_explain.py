@@ -1,4 +1,4 @@
-"""``kindsight explain``: page, output and errors, with a fake Keras process."""
+"""``kindsight explain``: pages, output and errors; feature maps with a fake Keras process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_bundle
+from PIL import Image
 
+import tiny_conv
+from html_page import Page
+from kindsight.digest import content_digest
 from kindsight.models.networks.feature_maps import CollectedMaps, LayerMaps
+from kindsight.runs.settings import TrainSettings
 
 
 class FakeKeras:
@@ -42,8 +47,8 @@ def fake_maps(keras, model, pixels, **options):
 @pytest.fixture
 def bundle(tiny, colours, monkeypatch):
     """Return a bundle with a fake ``model.keras`` in the working directory."""
-    monkeypatch.setattr("kindsight.explain.KerasProcess", FakeKeras)
-    monkeypatch.setattr("kindsight.explain.collect_maps_in_worker", fake_maps)
+    monkeypatch.setattr("kindsight.explain.feature_maps.KerasProcess", FakeKeras)
+    monkeypatch.setattr("kindsight.explain.feature_maps.collect_maps_in_worker", fake_maps)
     monkeypatch.setattr(FakeKeras, "calls", [])
     shutil.copytree(tiny, "tiny")
     Path("tiny/model.keras").write_bytes(b"a network")
@@ -112,14 +117,6 @@ def test_existing_file_is_not_overwritten(run, bundle):
     assert FakeKeras.calls == [{"max_layers": 2, "max_maps": 3}]
 
 
-def test_feature_maps_are_the_default(run, bundle):
-    result = run("explain", bundle, "new/red.png")
-    assert (result.exit_code, Path("red-layers.html").is_file()) == (0, True)
-    named = run("explain", bundle, "new/red.png", "--layers", "--force")
-    assert result.stdout == named.stdout
-    assert "\n  page " in result.stdout
-
-
 @pytest.mark.parametrize(
     ("image", "message"), [("new/broken.png", "broken.png"), ("absent.png", "no such file")]
 )
@@ -166,3 +163,178 @@ def test_trained_classifier(run, trained, photos, tmp_path, monkeypatch):
     assert [layer["height"] for layer in shown["layers"]][::2] == [32, 2]
     assert len(shown["not_shown"]) > 90
     assert Path("page.html").stat().st_size < 1.5e6
+
+
+def write_conv_run(folder: Path, training: int = 0) -> str:
+    """Write a bundle of the colour network; with training images, a run folder with records."""
+    tiny_conv.write_bundle(folder, tiny_conv.colour_weights(), fit="crop")
+    if training:
+        rows = []
+        for number in range(training):
+            label = tiny_conv.CLASSES[number % 2]
+            path = Path("data", label, f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            colour = (255 - number, 20, 20) if label == "red" else (20, 255 - number, 20)
+            Image.fromarray(tiny_conv.patched(number % 4, colour)).save(path)
+            digest = content_digest(path.read_bytes())
+            rows.append(f"{label}/{number}.png,{label},train,{digest}")
+        (folder / "split.csv").write_text("path,label,split,digest\n" + "\n".join(rows) + "\n")
+        TrainSettings("data", model="small-cnn").write(folder / "settings.toml")
+    return str(folder)
+
+
+@pytest.fixture
+def conv(colours):
+    """Return a run with its records, and write two.png: red top left, green bottom right."""
+    pixels = np.maximum(
+        tiny_conv.patched(0, (255, 20, 20), 64), tiny_conv.patched(3, (20, 200, 20), 64)
+    )
+    Image.fromarray(pixels).save("two.png")
+    return write_conv_run(Path("conv"), training=8)
+
+
+def brightest_quarter(path: str) -> int:
+    """Return the quarter of an overlay with the strongest colour, row by row."""
+    colour = np.ptp(np.asarray(Image.open(path)).astype(float), axis=2)
+    down, right = colour.shape[0] // 2, colour.shape[1] // 2
+    parts = [colour[:down, :right], colour[:down, right:], colour[down:, :right],
+             colour[down:, right:]]  # fmt: skip
+    return int(np.argmax([part.sum() for part in parts]))
+
+
+def test_overlays_and_a_page_are_written(run, conv):
+    result = run("explain", conv, "two.png", "--quiet", "--nearest", "3")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("two.png: red, confidence ")
+    assert lines[1].split() == ["explained", "red"]
+    assert lines[2].split() == ["nearest", "3", "red"] or "red" in lines[2]
+    page = Page(Path("two-explained.html").read_text("utf-8"))
+    assert page.unbalanced == [] and "script" not in page.names
+    assert page.names.count("img") == 1 + 3 + 3  # scale; image and two overlays; neighbours
+    for method in ("grad-cam", "occlusion"):
+        assert brightest_quarter(f"two-explained/two-{method}.png") == 0
+
+
+def test_class_and_versus_choose_what_is_explained(run, conv):
+    result = run("explain", conv, "two.png", "--class", "green", "--versus", "red", "--json",
+                 "--quiet", "--out", "g.html", "--nearest", "0", "--method",
+                 "grad-cam")  # fmt: skip
+    (shown,) = json.loads(result.stdout)["images"]
+    assert (shown["label"], shown["class"], shown["versus"]) == ("red", "green", "red")
+    assert shown["nearest"] == []
+    assert list(shown["overlays"]) == ["grad-cam"]
+    assert brightest_quarter(shown["overlays"]["grad-cam"]) == 3
+    assert set(shown["probabilities"]) == {"red", "green"}
+
+
+def test_json_writes_nothing_without_out(run, conv):
+    before = sorted(map(str, Path().rglob("*")))
+    result = run("explain", conv, "two.png", "--json", "--quiet")
+    (shown,) = json.loads(result.stdout)["images"]
+    assert sorted(map(str, Path().rglob("*"))) == before
+    assert (shown["height"], shown["width"], shown["overlays"]) == (64, 64, {})
+    assert len(shown["nearest"]) == 5
+    assert shown["nearest"][0]["file"] is not None
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_overlay_has_the_orientation_and_proportion_of_the_image(run, conv, orientation):
+    """Stored turned, with EXIF; displayed 120 wide and 80 high, red at the top left."""
+    upright = np.full((80, 120, 3), 20, np.uint8)
+    upright[10:35, 25:55] = (255, 20, 20)
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]  # counterclockwise, undone by the viewer
+    image = Image.fromarray(np.rot90(upright, turns))
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save("turned.jpg", exif=exif, quality=95)
+    result = run("explain", conv, "turned.jpg", "--class", "red", "--quiet", "--json",
+                 "--out", "t.html", "--force", "--nearest", "0")  # fmt: skip
+    (shown,) = json.loads(result.stdout)["images"]
+    assert (shown["height"], shown["width"]) == (80, 120)
+    for path in shown["overlays"].values():
+        assert Image.open(path).size == (120, 80)
+        assert brightest_quarter(path) == 0
+
+
+def test_unreadable_images_are_named_and_the_others_explained(run, conv):
+    result = run("explain", conv, "new/broken.png", "two.png", "--quiet")
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr
+    assert "two.png: red" in result.stdout
+    assert Path("explained/two-grad-cam.png").is_file()
+    assert "broken.png" in Path("explained.html").read_text("utf-8")
+
+
+def test_overlays_of_equal_names_are_numbered(run, conv):
+    shutil.copy("two.png", "new/two.png")
+    assert run("explain", conv, "two.png", "new/two.png", "--quiet").exit_code == 0
+    names = sorted(path.name for path in Path("explained").iterdir())
+    assert names == ["1-two-grad-cam.png", "1-two-occlusion.png", "2-two-grad-cam.png",
+                     "2-two-occlusion.png"]  # fmt: skip
+
+
+@pytest.mark.parametrize("taken", ["two-explained.html", "two-explained/two-occlusion.png"])
+def test_existing_explanations_are_not_overwritten(run, conv, taken):
+    Path(taken).parent.mkdir(exist_ok=True)
+    Path(taken).write_bytes(b"mine")
+    result = run("explain", conv, "two.png", "--quiet")
+    assert result.exit_code == 2 and "exists" in result.stderr
+    assert Path(taken).read_bytes() == b"mine"
+    assert run("explain", conv, "two.png", "--quiet", "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["two.png", "--class", "gren"], "class of the classifier; got 'gren'. Did you mean"),
+        (["two.png", "--class", "red", "--versus", "red"], "another class"),
+        (["two.png", "--method", "lime"], "grad-cam or occlusion; got 'lime'"),
+        ([], "image file is missing"),
+        (["two.png", "--map"], "takes no image"),
+        (["two.png", "two.png", "--layers"], "takes one image; got 2"),
+        (["--map", "--layers"], "exclude each other"),
+    ],
+)
+def test_wrong_arguments(run, conv, arguments, message):
+    result = run("explain", conv, *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_a_network_without_maps_is_explained_by_occlusion(run, tiny, colours):
+    result = run("explain", tiny, "new/red.png", "--quiet", "--out", "r.html")
+    assert result.exit_code == 0, result.stderr
+    assert "no convolutional layer" in " ".join(result.stdout.split())
+    assert sorted(path.name for path in Path("r").iterdir()) == ["red-occlusion.png"]
+    refused = run("explain", tiny, "new/red.png", "--quiet", "--method", "grad-cam", "--force")
+    assert refused.exit_code == 1
+    assert "Use the method occlusion" in " ".join(refused.stderr.split())
+
+
+def test_a_bundle_without_records_has_no_nearest_images(run, colours):
+    conv = write_conv_run(Path("bare"))
+    result = run("explain", conv, "new/red.png")
+    assert result.exit_code == 0
+    assert "No nearest training images" in " ".join(result.stderr.split())
+    assert run("explain", conv, "--map", "--quiet").exit_code == 2
+
+
+def test_map_of_the_images(run, conv):
+    result = run("explain", conv, "--map", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    page = Page(Path("conv-map.html").read_text("utf-8"))
+    assert page.unbalanced == [] and "script" not in page.names
+    assert page.names.count("i") == 8
+    shown = json.loads(run("explain", conv, "--map", "--json", "--quiet").stdout)
+    assert (shown["split"], shown["total"], len(shown["images"])) == ("train", 8, 8)
+    assert len({(image["x"], image["y"]) for image in shown["images"]}) == 8
+
+
+def test_python(conv):
+    from kindsight.explain import explain_images
+
+    (found,) = explain_images(conv, ["two.png"], target="green", methods=["occlusion"])
+    assert found.prediction.label == "red" and found.target == "green"
+    assert found.maps["occlusion"].values.shape == found.image.shape[:2] == (64, 64)
+    assert found.overlay("occlusion").dtype == np.uint8

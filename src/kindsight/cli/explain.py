@@ -1,43 +1,90 @@
-"""``kindsight explain``: show the feature maps of a classifier for one image."""
+"""``kindsight explain``: show which regions of images a prediction relies on, and feature maps."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kindsight.cli.predict import UNREADABLE
 from kindsight.cli.terminal.options import Debug, Json, Quiet
-from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
+from kindsight.cli.terminal.text import Paint, complain, note, print_json, printable, say, table
 from kindsight.errors import UsageError
 
 if TYPE_CHECKING:
-    from kindsight.explain import FeatureMaps
+    from kindsight.explain.explanation import Explanation
+    from kindsight.explain.feature_maps import FeatureMaps
+    from kindsight.explain.nearest import TrainingImages
 
 __all__ = ["explain"]
 
+METHODS = ("grad-cam", "occlusion")
 
-def explain(
+
+@dataclass(frozen=True)
+class _Output:
+    """Where pages are written, and how results are shown."""
+
+    page: Path | None
+    force: bool
+    json: bool
+    quiet: bool
+
+    def check(self, *paths: Path | None) -> None:
+        """Raise UsageError for a file that exists. Checked before the work, not after it."""
+        for path in (self.page, *paths):
+            if path is not None and os.path.lexists(path) and not self.force:
+                raise UsageError(
+                    f"{path} exists. Choose another --out, or overwrite it with --force."
+                )
+
+
+def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
-    image: Annotated[str, typer.Argument(help="Image file.")],
-    layers: Annotated[
-        bool,
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Image files.", show_default=False)
+    ] = None,
+    class_name: Annotated[
+        str | None,
         typer.Option(
-            "--layers", help="Feature maps of each layer (the default).", show_default=False
+            "--class",
+            metavar="NAME",
+            help="Class to explain.  [default: the predicted class of each image]",
         ),
-    ] = True,
+    ] = None,
+    versus: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Class that it is compared with.  [default: all others]"),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(METHODS), help="Only this method.  [default: both]"),
+    ] = None,
+    nearest: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of nearest training images.")
+    ] = 5,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Feature maps of each layer instead, for one image.")
+    ] = False,
+    image_map: Annotated[
+        bool,
+        typer.Option("--map", help="Map of the run's validation images instead, by similarity."),
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="HTML page to write.  [default: IMAGE-layers.html; with --json none]",
+            help="HTML page to write; overlays are written to a folder of its name.  [default: "
+            "IMAGE-explained.html, explained.html for several images, IMAGE-layers.html, "
+            "RUN-map.html; with --json none]",
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwriting of an existing page.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwriting of existing files.")] = False,
     max_layers: Annotated[
         int | None,
         typer.Option(
@@ -60,43 +107,247 @@ def explain(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Explain a prediction for an image.
+    """Explain predictions.
 
-    Writes an HTML page with the feature maps of each layer.
+    Writes overlays, which show the regions that raise the score of a class, by Grad-CAM and by
+    occlusion, and an HTML page with them and the nearest training images. TensorFlow is needed for
+    --layers only.
 
-    Example: kindsight explain runs/photos-1 photo.jpg --out layers.html
+    Example: kindsight explain runs/photos-1 photo.jpg
+
+    Example: kindsight explain runs/photos-1 new/*.jpg --class dog --versus cat --out dogs.html
+
+    Example: kindsight explain runs/photos-1 photo.jpg --layers --out layers.html
+
+    Example: kindsight explain runs/photos-1 --map
     """
-    from kindsight.cli.terminal.progress import watching
+    given = list(images or [])
+    if image_map and layers:
+        raise UsageError("`map` and `layers` exclude each other. Leave one of them out.")
+    output = _Output(_page(bundle, given, out, json, layers, image_map), force, json, quiet)
+    if image_map:
+        if given:
+            raise UsageError("`map` is of the validation images and takes no image; leave it out.")
+        _show_map(bundle, output)
+        return
+    if not given:
+        raise UsageError("An image file is missing. Give one or more, or --map.")
+    if layers:
+        if len(given) > 1:
+            raise UsageError(f"`layers` takes one image; got {len(given)}.")
+        _show_layers(bundle, given[0], max_layers, max_maps, output)
+        return
+    if method is not None and method not in METHODS:
+        raise UsageError(f"`method` must be {' or '.join(METHODS)}; got {method!r}.")
+    methods = METHODS if method is None else (method,)
+    _show_explanations(bundle, given, (class_name, versus), methods, nearest, output)
 
-    page = _page(image, out, json)
-    # Checked before the work, not after it.
-    if page is not None and os.path.lexists(page) and not force:
-        raise UsageError(f"{page} exists. Choose another --out, or overwrite it with --force.")
-    from kindsight.explain import explain_layers
+
+def _page(
+    bundle: str, images: Sequence[str], out: str | None, json: bool, layers: bool, image_map: bool
+) -> Path | None:
+    """Return the path of the page; None for none."""
+    if out is not None:
+        return Path(out)
+    if json:
+        return None
+    if image_map:
+        return Path(f"{Path(bundle).resolve().name}-map.html")
+    if len(images) == 1:
+        return Path(f"{Path(images[0]).stem}-{'layers' if layers else 'explained'}.html")
+    return Path("explained.html")
+
+
+def _show_explanations(
+    bundle: str,
+    images: Sequence[str],
+    classes: tuple[str | None, str | None],
+    methods: Sequence[str],
+    nearest: int,
+    output: _Output,
+) -> None:
+    from kindsight.bundle import load_bundle
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.explain.explanation import explain_images
+    from kindsight.explain.pages import render_explanations
+    from kindsight.files import write_text
+
+    files = _overlay_files(images, methods, output.page)
+    output.check(*files.values())
+    opened = load_bundle(bundle)
+    with watching(output.quiet) as progress:
+        training = _training_images(bundle, progress, output) if nearest else None
+        found = list(
+            explain_images(
+                opened,
+                images,
+                methods=methods,
+                target=classes[0],
+                versus=classes[1],
+                training_images=training,
+                nearest=nearest,
+                progress=progress,
+            )
+        )
+    if output.page is not None:
+        _write_overlays(found, files)
+        write_text(output.page, render_explanations(found, opened.folder.resolve().name))
+    entries = [
+        {**each.to_dict(), "overlays": _written(number, each, files)}
+        for number, each in enumerate(found)
+    ]
+    if output.json:
+        page = None if output.page is None else str(output.page)
+        print_json({"run": bundle, "images": entries, "page": page})
+    else:
+        say(*_lines(found, output))
+    failed = [each.prediction.error for each in found if each.prediction.error is not None]
+    for error in failed:
+        complain(printable(str(error)))
+    if failed:
+        raise typer.Exit(UNREADABLE)
+
+
+def _training_images(
+    bundle: str, progress: Callable[[str, int, int], None], output: _Output
+) -> TrainingImages | None:
+    """Return the training images of a run with their features; None if it does not record them."""
+    from kindsight.errors import KindsightError
+    from kindsight.runs.feature_vectors import run_vectors
+    from kindsight.runs.record import load_run
+
+    run = load_run(bundle)
+    images = [image for image in run.images if image.split == "train"]
+    why = "split.csv, which lists them, is not in the folder"
+    found = None
+    if images:
+        try:
+            found = run_vectors(run.bundle, run.settings, images, progress=progress)
+        except KindsightError as error:  # no feature maps to compare; said with the images
+            why = str(error)
+    if found is not None and len(found.images.paths) and not output.quiet:
+        left = found.images.total - len(found.images.paths)
+        if left:
+            reason = f" {found.problem}" if found.problem else ""
+            note(
+                f"The nearest images are of {len(found.images.paths):,} of "
+                f"{found.images.total:,} training images.{reason}"
+            )
+    elif not output.quiet and (found is None or not len(found.images.paths)):
+        why = found.problem if found is not None and found.problem else why
+        note(f"No nearest training images: {why.rstrip('.')}.")
+    return None if found is None else found.images
+
+
+def _overlay_files(
+    images: Sequence[str], methods: Sequence[str], page: Path | None
+) -> dict[tuple[int, str], Path]:
+    """Return the file of each overlay, by number of the image and method."""
+    if page is None:
+        return {}
+    folder = page.with_suffix("") if page.suffix else page.with_name(f"{page.name}-overlays")
+    stems = [Path(image).stem or "image" for image in images]
+    return {
+        (number, method): folder
+        / (f"{number + 1}-{stem}-{method}.png" if stems.count(stem) > 1 else f"{stem}-{method}.png")
+        for number, stem in enumerate(stems)
+        for method in methods
+    }
+
+
+def _write_overlays(found: Sequence[Explanation], files: dict[tuple[int, str], Path]) -> None:
+    from kindsight.explain.overlay import encode
+    from kindsight.files import replacing
+
+    for number, each in enumerate(found):
+        for method in each.maps:
+            path = files[number, method]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_bytes(encode(each.overlay(method)))
+
+
+def _written(number: int, found: Explanation, files: dict[tuple[int, str], Path]) -> dict[str, str]:
+    return {name: str(files[number, name]) for name in found.maps if (number, name) in files}
+
+
+def _lines(found: Sequence[Explanation], output: _Output) -> list[str]:
+    from kindsight.cli.terminal.summary import facts
+    from kindsight.report.format import percent
+
+    paint = Paint(sys.stdout)
+    lines: list[str] = []
+    for each in found:
+        prediction = each.prediction
+        if prediction.error is not None:
+            continue
+        lines.append(
+            paint(
+                f"{printable(each.path)}: {printable(str(prediction.best))}, confidence "
+                f"{percent(prediction.confidence)}",
+                "bold",
+            )
+        )
+        rival = "" if each.versus is None else f" rather than {printable(each.versus)}"
+        rows = {"explained": f"{printable(each.target)}{rival}"}
+        if each.nearest:
+            labels = [near.label for near in each.nearest]
+            rows["nearest"] = ", ".join(
+                f"{labels.count(name)} {printable(name)}" for name in dict.fromkeys(labels)
+            )
+        lines += [*facts(rows, paint), *(f"  {printable(text)}" for text in each.notes)]
+    pages = {"page": printable(str(output.page))}
+    return [*lines, "", *facts(pages, paint)] if lines else []
+
+
+def _show_map(bundle: str, output: _Output) -> None:
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.cli.terminal.summary import facts
+    from kindsight.files import write_text
+    from kindsight.runs.explained import map_of_run
+
+    output.check()
+    with watching(output.quiet) as progress:
+        found = map_of_run(bundle, progress=progress)
+    if output.page is not None:
+        write_text(output.page, found.to_html())
+    if output.json:
+        page = None if output.page is None else str(output.page)
+        print_json({"run": bundle, **found.to_dict(), "page": page})
+        return
+    shown, paint = len(found.feature_map.images), Paint(sys.stdout)
+    rows = {
+        "images": f"{shown:,} of {found.total:,} in the {found.feature_map.split} split",
+        "method": found.feature_map.method,
+        "page": printable(str(output.page)),
+    }
+    say(*facts(rows, paint))
+
+
+def _show_layers(
+    bundle: str, image: str, max_layers: int | None, max_maps: int | None, output: _Output
+) -> None:
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.explain.feature_maps import explain_layers
     from kindsight.files import write_text
     from kindsight.models.networks.feature_maps import MAX_LAYERS, MAX_MAPS
 
-    with watching(quiet) as progress:
+    output.check()
+    with watching(output.quiet) as progress:
         progress("layers", 0, 0)
         found = explain_layers(
             bundle, image, max_layers=max_layers or MAX_LAYERS, max_maps=max_maps or MAX_MAPS
         )
-    if page is not None:
-        write_text(page, found.to_html())
-    if json:
-        print_json({**found.to_dict(), "page": None if page is None else str(page)})
+    if output.page is not None:
+        write_text(output.page, found.to_html())
+    if output.json:
+        page: Any = None if output.page is None else str(output.page)
+        print_json({**found.to_dict(), "page": page})
     else:
-        say(*_lines(found, page))
+        say(*_layer_lines(found, output.page))
 
 
-def _page(image: str, out: str | None, json: bool) -> Path | None:
-    """Return the path of the page; None for none."""
-    if out is not None:
-        return Path(out)
-    return None if json else Path(f"{Path(image).stem}-layers.html")
-
-
-def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
+def _layer_lines(found: FeatureMaps, page: Path | None) -> list[str]:
     from kindsight.cli.terminal.summary import facts
     from kindsight.report.format import amount, percent
 
@@ -113,7 +364,7 @@ def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
     ]
     lines = [
         paint(
-            f"{printable(str(prediction.label))}, confidence {percent(prediction.confidence)}",
+            f"{printable(str(prediction.best))}, confidence {percent(prediction.confidence)}",
             "bold",
         ),
         "",

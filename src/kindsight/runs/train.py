@@ -23,6 +23,7 @@ from kindsight.report.page import prepare_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.diagnosing import diagnose_training
 from kindsight.runs.evaluating.slices import report_slices
+from kindsight.runs.explained import explained_facts
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
 from kindsight.runs.record import read_records
@@ -333,12 +334,15 @@ def _write_report(
 ) -> None:
     """Write what the report needs, and the report from the run folder."""
     record, cache = read_records(bundle), result.cache["folder"]
+    overlays, feature_map = explained_facts(model, record)
     facts = ReportFacts.of_training(
         model,
         notes=result.notes,
         seconds=result.seconds,
         reference=tuple(reference),
         slices=report_slices(record, Cache(cache)),
+        overlays=overlays,
+        feature_map=feature_map,
     )
     facts.write(result.run)
     data = report_data(record, cache=cache)

@@ -54,6 +54,7 @@ STAGES = {
     "evaluate": "Evaluating",
     "predict": "Predicting",
     "layers": "Computing feature maps",
+    "explain": "Explaining images",
     "demo": "Writing demo images",
 }
 """The titles of the stages on the terminal."""

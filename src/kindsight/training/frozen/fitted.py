@@ -201,6 +201,7 @@ class FittedFrozenHead:
         facts = {
             "features": [layer_path(name) for name in self.files.layout.names],
             "head": asdict(self.head.chosen),
+            "feature_cache": self._feature_cache(),
         }
         parts = {} if known_kept is None else {"unknown": self.fitted_score.to_dict(known_kept)}
         return BundleFiles(
@@ -245,6 +246,15 @@ class FittedFrozenHead:
                 parity = compare_outputs(written, theirs, self.temperature, RUN_BY_KERAS)
                 record_verified(self.files, head, score)
         return parity
+
+    def _feature_cache(self) -> list[dict[str, Any]]:
+        """Return the name and width of each backbone's feature cache, for ``bundle.json``."""
+        tables = self.features.tables or (self.features.table,)
+        members = self.files.members or (self.files,)
+        return [
+            {"table": table.stem, "width": files.layout.width}
+            for table, files in zip(tables, members, strict=True)
+        ]
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
         """Return the model with its head selected and fitted again, on other images."""
