@@ -93,7 +93,7 @@ class OODScore:
         return result
 
     def layers(self, classes: int) -> tuple[HeadLayer, ...]:
-        """Return the score as a chain of layers after those of a head with so many `classes`.
+        """Return the score as a chain of layers after those of a head with `classes` logits.
 
         To keep both one chain, the first layer also takes the logits, with a kernel of zeros:
         parallel branches could be traversed in any order, and Keras numbers weights in that order.
