@@ -55,7 +55,7 @@ _LOWEST_SPREAD = 0.25
 
 
 def resamples_for(values: int, most: int = RESAMPLES) -> int:
-    """Return the number of bootstrap resamples for so many random numbers in each."""
+    """Return the number of bootstrap resamples for a number of random numbers in each."""
     return min(most, max(_FEWEST_RESAMPLES, _MOST_DRAWS // max(1, values)))
 
 

@@ -15,12 +15,12 @@ from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import wilson_interval
-from kindsight.evaluation.metrics import LOG_EPSILON
-from kindsight.evaluation.paired import (
+from kindsight.evaluation.comparing.paired import (
     PairedComparison,
     compare_pair,
     correct_comparisons,
 )
+from kindsight.evaluation.metrics import LOG_EPSILON
 from kindsight.predictor import Predictor
 from kindsight.runs.cross_validation import FOLDS_TABLE
 from kindsight.runs.record import RunRecord, load_run

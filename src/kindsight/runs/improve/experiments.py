@@ -17,7 +17,7 @@ from kindsight.dataset.labels import class_indices
 from kindsight.digest import content_digest
 from kindsight.errors import KindsightError
 from kindsight.evaluation import distinct_images
-from kindsight.evaluation.paired import PairedComparison, compare_pair
+from kindsight.evaluation.comparing.paired import PairedComparison, compare_pair
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.runs.cross_validation import Fold, fit_fold

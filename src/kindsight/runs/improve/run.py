@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import KindsightError, UsageError
 from kindsight.evaluation import distinct_images
-from kindsight.evaluation.paired import compare_pair
+from kindsight.evaluation.comparing.paired import compare_pair
 from kindsight.files import write_json
 from kindsight.report.data import Predictions
 from kindsight.report.format import amount, duration

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import MissingExtraError
-from kindsight.evaluation.paired import PairedComparison
+from kindsight.evaluation.comparing.paired import PairedComparison
 from kindsight.runs.improve.changes import (
     Factor,
     changed,

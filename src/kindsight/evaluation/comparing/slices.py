@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.exact_tests import fisher_more_errors, holm
+from kindsight.evaluation.comparing.exact_tests import fisher_more_errors, holm
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = ["FEWEST", "SIGNIFICANT", "Slice", "SliceColumn", "find_slices"]
@@ -73,7 +73,7 @@ class Slice:
     others : float
         Accuracy on all other images.
     p_value : float
-        Probability of so many errors by chance, corrected for the number of slices.
+        Probability of as many errors or more by chance, corrected for the number of slices.
     """
 
     column: str

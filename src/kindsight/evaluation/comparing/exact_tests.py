@@ -25,7 +25,7 @@ __all__ = ["fisher_more_errors", "holm", "mcnemar"]
 
 
 def fisher_more_errors(errors: int, images: int, all_errors: int, all_images: int) -> float:
-    """Return the probability of so many errors or more in a random subset of the images.
+    """Return the probability of at least these errors in a random subset of the images.
 
     Fisher's exact test, one-sided: the subset has `errors` among its `images`, and all images
     together `all_errors` among `all_images`.

@@ -3,7 +3,7 @@
 References
 ----------
 Q. McNemar, Psychometrika 12 (1947), 153-157: the test; see
-:mod:`kindsight.evaluation.exact_tests`.
+:mod:`kindsight.evaluation.comparing.exact_tests`.
 
 D. G. Bonett, R. M. Price, "Adjusted Wald confidence interval for a difference of binomial
 proportions based on paired data", Journal of Educational and Behavioral Statistics 37 (2012),
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.exact_tests import holm, mcnemar
+from kindsight.evaluation.comparing.exact_tests import holm, mcnemar
 from kindsight.evaluation.intervals import RESAMPLES, mean_interval, quantile_interval
 
 __all__ = ["SIGNIFICANT", "PairedComparison", "compare_pair", "correct_comparisons"]

@@ -1,0 +1,1 @@
+"""Comparison of classifiers and of slices of images, by exact tests."""
