@@ -9,18 +9,18 @@ import typer
 from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
 from kindsight.cli.check import check
-from kindsight.cli.compare import compare
 from kindsight.cli.demo import demo
-from kindsight.cli.diagnose import diagnose
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
-from kindsight.cli.improve import improve
 from kindsight.cli.info import info
-from kindsight.cli.learning_curve import learning_curve
 from kindsight.cli.predict import predict
 from kindsight.cli.preview import preview
-from kindsight.cli.report import report
-from kindsight.cli.suggest import suggest
+from kindsight.cli.runs.compare import compare
+from kindsight.cli.runs.diagnose import diagnose
+from kindsight.cli.runs.improve import improve
+from kindsight.cli.runs.learning_curve import learning_curve
+from kindsight.cli.runs.report import report
+from kindsight.cli.runs.suggest import suggest
 from kindsight.cli.terminal.command import Command, Commands, ResumableCommand
 from kindsight.cli.train import train
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.ood import OODScore
-from kindsight.training.frozen.pca import mean_and_scale
+from kindsight.training.column_scale import mean_and_scale
 from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fake_keras import use_fake_keras
 from kindsight.cli.app import app
-from kindsight.cli.improve import result_lines
+from kindsight.cli.runs.improve import result_lines
 from kindsight.errors import BundleError, MissingExtraError, UsageError
 from kindsight.runs.improve import ImproveResult, improve, search
 from kindsight.runs.improve import run as improve_run

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.training.column_scale import mean_and_scale
+
 __all__ = [
     "MAX_PRODUCTS",
     "PCA",
@@ -15,7 +17,6 @@ __all__ = [
     "WeightedPCA",
     "fit_nystroem",
     "fit_pca",
-    "mean_and_scale",
 ]
 
 Floats = NDArray[np.float32]
@@ -24,18 +25,8 @@ MAX_PRODUCTS = 4096
 """Most images whose products with each other are held: 64 MB for each group of columns, of which a
 backbone has three, and as much again for 4,000 standardised columns."""
 
-# A column with a smaller deviation relative to its size is rounding noise.
-MIN_DEVIATION = 1e-5
-# A column is multiplied by the inverse of its deviation, which is taken to be at least these
-# fractions of its own size and of the size of its layer's columns. The float32 sums of a column
-# that varies in its last digits only would cancel to rounding, and runtimes differ by 1e-5 of a
-# layer's size where a column is 0 except on a few images. On cats-dogs and sign-digits no column is
-# below either.
-MIN_RATIO_TO_MEAN = 1e-3
-MIN_RATIO_TO_LAYER = 1e-4
 # More rows do not improve the directions of the principal components.
 BASIS_ROWS = 8192
-BLOCK_ROWS = 2048
 OVERSAMPLING = 32
 POWER_ITERATIONS = 1
 # Kernel components with a smaller fraction of the largest eigenvalue are dropped: they would be
@@ -103,25 +94,6 @@ def fit_pca(
     basis = _principal_directions(scaled, min(components, *scaled.shape), generator)
     kernel = (factors[:, None] / norm) * basis
     return PCA(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
-
-
-def mean_and_scale(
-    features: Floats, layers: Sequence[slice]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each column's mean and bounded inverse deviation, 0 where it is constant."""
-    mean = features.mean(0, dtype=np.float64)
-    # By blocks: all deviations at once would take twice the memory of the features.
-    squares = np.zeros_like(mean)
-    for start in range(0, len(features), BLOCK_ROWS):
-        squares += np.square(features[start : start + BLOCK_ROWS] - mean).sum(0)
-    deviation = np.sqrt(squares / len(features))
-    varies = deviation > MIN_DEVIATION * (np.abs(mean) + 1e-3)
-    floor = MIN_RATIO_TO_MEAN * np.abs(mean)
-    for columns in layers:
-        size = np.sqrt((np.square(mean[columns]) + np.square(deviation[columns])).mean())
-        floor[columns] = np.maximum(floor[columns], MIN_RATIO_TO_LAYER * size)
-    deviation = np.maximum(deviation, floor)
-    return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
 
 
 def _principal_directions(
