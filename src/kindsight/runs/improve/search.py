@@ -432,27 +432,32 @@ class Search:
     # Combinations -------------------------------------------------------------------------------
 
     def _space(self, reference: Experiment, factors: Sequence[Factor]) -> dict[str, list[Changes]]:
-        """Return the levels of each factor that combinations; the first changes nothing.
+        """Return the levels of each factor for combinations; the first changes nothing.
 
-        Levels that were tried and harmed are left out, and factors that nobody tried, apart from
-        the number of epochs: what a network gains from it shows only with other changes.
+        Levels without an experiment that is about as good as the reference are left out, apart
+        from the number of epochs: what a network gains from it shows only with other changes.
         """
         limit, space = HARMFUL * reference.log_loss(self.explored), {}
         for factor in factors:
-            tried = [(level, self._find({**reference.changes, **level})) for level in factor.levels]
-            levels = [
-                level
-                for level, found in tried
-                if found is not None
-                and not found.stopped
-                and found.has(self.explored)
-                and found.log_loss(self.explored) <= limit
-            ]
+            levels = [level for level in factor.levels if self._lowest_with(level) <= limit]
             if factor.name == "epochs":
                 levels = list(factor.levels)
             if levels:
                 space[factor.name] = [{}, *levels]
         return space
+
+    def _lowest_with(self, level: Changes) -> float:
+        """Return the lowest log loss of the finished experiments with a level; else infinity."""
+        return min(
+            (
+                each.log_loss(self.explored)
+                for each in self.experiments
+                if not each.stopped
+                and each.has(self.explored)
+                and level.items() <= each.changes.items()
+            ),
+            default=math.inf,
+        )
 
     def _first_combinations(
         self, reference: Experiment, space: Mapping[str, Sequence[Changes]]
@@ -471,6 +476,9 @@ class Search:
             if rank and losses[rank] < reference.log_loss(self.explored):
                 helped |= levels[rank]
         together = [dict(remedy) for remedy in remedies_of(self.runs.settings, self.findings)]
+        best = self.best()
+        if best is not None and helped and best.origin == "combined":
+            together.insert(0, {**best.changes, **helped})
         return [changes for changes in (helped, *together) if len(changes) > 1]
 
 
