@@ -22,7 +22,6 @@ from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.diagnosing import diagnose_training
-from kindsight.runs.evaluating.slices import report_slices
 from kindsight.runs.explained import explained_facts
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
@@ -340,7 +339,6 @@ def _write_report(
         notes=result.notes,
         seconds=result.seconds,
         reference=tuple(reference),
-        slices=report_slices(record, Cache(cache)),
         overlays=overlays,
         feature_map=feature_map,
     )
