@@ -20,10 +20,9 @@ from kindsight.report.data import (
     TrainingSummary,
 )
 from kindsight.report.thumbnails import thumbnail_uri
-from kindsight.report.values import Slice
 from kindsight.report.views.gallery import LARGE, SMALL, choose_images
 from kindsight.runs.diagnosing.run import read_findings
-from kindsight.runs.evaluating.slices import record_slices
+from kindsight.runs.evaluating.slices import report_slices
 from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
@@ -91,7 +90,7 @@ def report_data(
         risk_coverage=risk,
         prediction_sets=sets,
         unknown=unknown,
-        slices=_slices(record, Cache(cache)),
+        slices=report_slices(record, Cache(cache)),
         overlays=facts.overlays,
         feature_map=facts.feature_map,
         learning_curve=read_learning_curve(record.folder),
@@ -164,18 +163,6 @@ def _summary(record: RunRecord, facts: ReportFacts) -> TrainingSummary:
         candidates=facts.candidates,
         layers=facts.layers,
     )
-
-
-def _slices(record: RunRecord, cache: Cache) -> tuple[Slice, ...]:
-    """Return the slices on which the accuracy is lower than chance explains."""
-    return tuple(
-        Slice(
-            found.column, found.value, found.images, found.accuracy, *found.interval,
-            found.others, found.p_value,
-        )
-        for found in record_slices(record, cache)
-        if found.is_worse
-    )  # fmt: skip
 
 
 def _entries(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
