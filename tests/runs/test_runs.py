@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+import kindsight
 from fake_keras import FakeKeras, use_fake_keras
 from kindsight.bundle import load_bundle
 from kindsight.cache.folder import MARKER, Cache
@@ -635,3 +636,12 @@ def test_a_target_sets_a_threshold_or_is_noted(small, quick, tmp_path):
     assert any("99.99% accuracy cannot be promised with" in note for note in without.notes)
     assert load_bundle(without.run).uncertainty["unsure"]["threshold"] is None
     assert "unsure" not in without.model
+
+
+def test_a_run_is_diagnosed_from_its_folder_as_in_the_training(trained):
+    found = kindsight.diagnose(trained.run)
+    assert [each.code for each in found] == [each.code for each in trained.diagnosis]
+    stored = json.loads((trained.run / "diagnosis.json").read_text("utf-8"))
+    assert stored["findings"] == [each.to_dict() for each in trained.diagnosis]
+    # Eighteen validation images cannot give the accuracy to within 10 points.
+    assert "KD107" in {each.code for each in found}

@@ -85,7 +85,7 @@ def small_validation(evidence: RunEvidence) -> Diagnosis | None:
     message = (
         f"With {len(held):,} {name} images the accuracy is only known to lie between "
         f"{percent(low)} and {percent(high)}. About {needed:,} images would fix it to within "
-        f"{percent(WANTED)}."
+        f"{100 * WANTED:.0f} points."
     )
     return make_finding(
         evidence, "KD107", "Validation too small to tell", "warning", message,
