@@ -178,7 +178,8 @@ def _inputs(
 def _input_scale(path: Path) -> float | None:
     """Return what the layers before the first one with weights multiply pixels by; None if unknown.
 
-    Only networks that scale with ``Rescaling`` layers are understood.
+    Layers whose factors are in the config are understood: ``Rescaling``, and ``Normalization`` with
+    a given variance.
     """
     try:
         config = read_keras_config(path)
@@ -189,14 +190,27 @@ def _input_scale(path: Path) -> float | None:
         name = str(layer.get("class_name", ""))
         if name.startswith(_WEIGHTED):
             return scale
-        if name == "Normalization":
-            return None
-        if name == "Rescaling":
-            factor = dict(layer.get("config") or {}).get("scale")
-            if not isinstance(factor, (int, float)) or not factor:
+        if name in ("Rescaling", "Normalization"):
+            factor = _factor(name, dict(layer.get("config") or {}))
+            if factor is None:
                 return None
-            scale *= abs(factor)
+            scale *= factor
     return None
+
+
+def _factor(layer: str, config: Mapping[str, Any]) -> float | None:
+    """Return what a scaling layer multiplies its input by; None if its config does not say."""
+    if layer == "Rescaling":
+        values = np.ravel(np.array(config.get("scale"), object))
+    else:
+        values = np.ravel(np.array(config.get("variance"), object))
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+    if not numbers.size or not (np.isfinite(numbers) & (numbers > 0)).all():
+        return None
+    return float((numbers if layer == "Rescaling" else 1 / np.sqrt(numbers)).mean())
 
 
 def _layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
