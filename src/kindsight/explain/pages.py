@@ -106,7 +106,7 @@ def _uri(image: NDArray[np.uint8], kind: str, quality: int = 85) -> str:
 
 
 class MappedPrediction(NamedTuple):
-    """What a map shows of an image: its class, what was predicted, and how sure."""
+    """What a map shows of an image: its class, the prediction, and its confidence."""
 
     label: str
     prediction: str | None

@@ -24,7 +24,7 @@ from kindsight.models.runtime import make_interpreter, schema
 
 __all__ = ["MapNetwork", "PooledMap"]
 
-# Operators that look at the neighbours of a pixel.
+# Operators whose output depends on the neighbours of a pixel.
 _SPATIAL = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "MAX_POOL_2D",
             "AVERAGE_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")  # fmt: skip
 _REDUCTIONS = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE")
@@ -183,7 +183,7 @@ class _Graph:
         return found
 
     def pooled_maps(self) -> tuple[PooledMap, ...]:
-        """Return the maps that are reduced by operators after which none looks at neighbours."""
+        """Return the maps that are reduced by operators after which none reads neighbours."""
         head = set(self._head_operators())
         tensors = {
             self._reduced_map(self._inputs(operator)[0])
@@ -203,7 +203,7 @@ class _Graph:
         return tuple(found)
 
     def _head_operators(self) -> Iterator[int]:
-        """Yield the operators after which none looks at neighbours, the last first."""
+        """Yield the operators after which none reads neighbours, the last first."""
         spatial: set[int] = set()  # tensors that such an operator is computed from
         for index in reversed(range(len(self._operators))):
             operator = self._operators[index]

@@ -1,4 +1,4 @@
-"""The first paragraph of a report: what a classifier does, how well, how sure, what to watch."""
+"""The first paragraph of a report: the task, the accuracy, its uncertainty, and the risks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def describe_run(data: ReportData) -> list[str]:
     if data.results:
         sentences += [_accuracy(data.results[0]), *_confidence(data)]
     else:
-        sentences.append(
-            "How often it is right was not measured: there were no validation or test images."
-        )
+        sentences.append("Its accuracy was not measured: there were no validation or test images.")
     concerns = list(_concerns(data))[:MAX_CONCERNS]
     if concerns:
         sentences.append(f"What to watch: {'; '.join(concerns)}.")

@@ -132,7 +132,7 @@ class FeatureMap:
 
 
 class AccuracyAtSize(NamedTuple):
-    """Accuracy of a model that was trained on so many images, with its 90% interval."""
+    """Accuracy of a model at a number of training images, with its 90% interval."""
 
     images: int
     accuracy: float

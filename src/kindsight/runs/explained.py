@@ -26,7 +26,7 @@ from kindsight.training.protocols import FittedModel
 __all__ = ["RunMap", "explained_facts", "map_of_run"]
 
 MAX_IN_REPORT = 200
-"""Most images of the map in a training's report: t-SNE takes a tenth of a second for so many."""
+"""Most images of the map in a training's report: t-SNE takes a tenth of a second for them."""
 
 STEPS_IN_REPORT = 250
 

@@ -45,7 +45,8 @@ def improve(
     any_model: Annotated[
         bool,
         typer.Option(
-            "--any-model", help="A head on a frozen backbone may replace another kind of model."
+            "--any-model",
+            help="Competition by a head on a frozen backbone, whatever the run's kind of model.",
         ),
     ] = False,
     folder: Annotated[
@@ -164,7 +165,7 @@ def points(difference: PairedComparison) -> str:
 
 def _decision(result: ImproveResult) -> Iterator[str]:
     if not result.helped:
-        yield f"Nothing helped. {result.reason} The training stays as it is."
+        yield f"Nothing helped. {result.reason} The settings do not change."
         return
     yield f"Helped: {printable(result.change)}"
     if result.decided is not None:

@@ -261,7 +261,7 @@ def confounded_source(evidence: RunEvidence) -> Diagnosis | None:
     if source is None or (source.low - source.random) / (1 - source.random) < MIN_SKILL:
         return None
     message = (
-        f"The class can be told from the files without looking at the images, in "
+        f"The class can be predicted without the content of the images, in "
         f"{percent(source.accuracy)} of cases ({percent(source.random)} by guessing): "
         f"{source.difference}. The network may have learned that instead of the object."
     )

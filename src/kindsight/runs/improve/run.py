@@ -191,7 +191,7 @@ def _settings(record: RunRecord) -> TrainSettings:
     if isinstance(trainer, FrozenTrainer) and trainer.budget is not None:
         raise UsageError(
             f"{record.folder} was trained with a time budget, which tried wider features, "
-            "test-time augmentation and fine-tuning. Train with a longer --budget, or improve a "
+            "test-time augmentation and fine-tuning. Train with a longer `budget`, or improve a "
             "run without one."
         )
     return record.settings
@@ -237,7 +237,8 @@ def _check_budget(
         minutes = int(needed // 60) + 1
         raise UsageError(
             f"`budget` must leave time for experiments; got {duration(timer.seconds)}, and one "
-            f"training of this run takes about {duration(one)}. Use --budget {minutes}m or more."
+            f"training of this run takes about {duration(one)}. Use a `budget` of {minutes}m or "
+            "more."
         )
 
 
@@ -291,7 +292,7 @@ def _compare_on_test(
         original_run = _train(original, folder, "original", show, checkpoint)
         old = load_run(original_run).predictions["test"]
         source = (
-            "a test split that was set aside before the experiments; the original was trained "
+            "a test split that was split off before the experiments; the original was trained "
             "again without it"
         )
     new = load_run(best_run).predictions["test"]

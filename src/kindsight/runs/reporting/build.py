@@ -51,7 +51,7 @@ def report_data(
 ) -> ReportData:
     """Return the content of a run's report; see :func:`.make_report`.
 
-    - `thumbnails`: whether images are looked for.
+    - `thumbnails`: whether the images of the galleries are read.
     """
     facts, bundle = ReportFacts.read(record.folder), record.bundle
     results = summary_of_splits(record)
