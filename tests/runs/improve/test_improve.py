@@ -225,6 +225,7 @@ def test_a_network_is_improved_and_its_final_training_continues_from_its_checkpo
     factors = (Factor("dropout", ({"dropout": 0.2},)), Factor("pooling", ({"pooling": "max"},)))
     monkeypatch.setattr(search, "factors_of", lambda *_: factors)
     monkeypatch.setattr(search, "PATIENCE", 1)
+    monkeypatch.setattr(search, "TWO_FOLDS", 1e9)
     monkeypatch.setattr("kindsight.training.network.fit.CHECKPOINT_SECONDS", 0.0)
     accepting(monkeypatch)
     with shared_process():
