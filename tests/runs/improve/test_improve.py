@@ -199,7 +199,7 @@ def test_what_cannot_be_improved(frozen, monkeypatch, tmp_path):
         improve_run._settings(replace(record, settings=None))
     with pytest.raises(UsageError, match="time budget"):
         improve_run._settings(replace(record, settings=record.settings.with_options(budget="9m")))
-    with pytest.raises(UsageError, match=r"--budget \d+m or more"):
+    with pytest.raises(UsageError, match=r"of \d+m or more"):
         improve(run, budget=1, folder=tmp_path / "short")
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"kindsight\[improve\]"):

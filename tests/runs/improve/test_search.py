@@ -126,13 +126,14 @@ def test_other_images_decide_than_those_that_chose():
 def test_what_the_diagnosis_recommends_comes_first():
     finding = Diagnosis(
         "KD101", "Overfitting", "warning", "text",
-        remedies=({"l2": 1e-3}, {"augment": "strong", "dropout": 0.4}, {"model": "mobilenet-v2"}),
+        remedies=({"l2": 1e-3}, {"augment": "strong", "dropout": 0.4}, {"model": "mobilenet-v2"},
+                  {"validation": 60}),
     )  # fmt: skip
     factors = factors_of(PLAIN, [finding])
     assert [factor.name for factor in factors][:3] == ["l2", "augment", "dropout"]
     assert factors[1].levels[0] == {"augment": "strong"}
     assert factors[1].levels[1] == {"augment": "classic"}
-    assert all(factor.name != "model" for factor in factors)
+    assert not {"model", "validation"} & {factor.name for factor in factors}
 
 
 def test_levels_that_change_nothing_are_left_out():

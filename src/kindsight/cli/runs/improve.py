@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.progress import STAGES, Progress
 from kindsight.cli.terminal.text import (
     Paint,
     line_width,
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["improve"]
 
 MIN_CHANGE = 24
+BAR_COLUMNS = 45  # of the bar and its numbers
 # Width of a row of the table without the change.
-OTHER_COLUMNS = 66
+OTHER_COLUMNS = 70
+# On a narrower terminal, the last two columns are left out.
+NARROW, NARROW_OTHER_COLUMNS = 100, 54
 
 
 def improve(
@@ -72,13 +77,12 @@ def improve(
 
     Example: kindsight improve runs/photos-1 --budget 2h --any-model
     """
-    from kindsight.cli.terminal.progress import watching
     from kindsight.runs.improve.run import improve as improve_run
 
-    with watching(quiet) as progress:
+    with _watching(quiet) as (progress, write):
         result = improve_run(
             run, budget=budget, any_model=any_model, folder=folder, progress=progress,
-            on_experiment=None if quiet else _show,
+            on_experiment=lambda *found: write(_line(*found)),
         )  # fmt: skip
     if json:
         print_json(result.to_dict())
@@ -86,8 +90,44 @@ def improve(
         say(*result_lines(result))
 
 
-def _show(experiment: Experiment, search: Search, timer: Timer) -> None:
-    """Write a line about a finished experiment to standard error."""
+@contextmanager
+def _watching(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    """Yield a function for the progress of the running experiment, and one that writes a line.
+
+    On a terminal, one bar below the lines shows what is running.
+    """
+    from kindsight.cli.terminal.progress import LineProgress, checked, make_bars
+
+    if quiet:
+        yield checked(None), lambda line: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        with make_bars(console) as bars:
+            latest: list[Any] = ["", None]
+
+            def show(stage: str, done: int, total: int) -> None:
+                if stage != latest[0]:
+                    if latest[1] is not None:
+                        bars.remove_task(latest[1])
+                    room = max(MIN_CHANGE, console.width - BAR_COLUMNS)
+                    title = elide(printable(STAGES.get(stage, stage)), room)
+                    latest[:] = stage, bars.add_task(title, total=total or None)
+                bars.update(latest[1], total=total or None, completed=done)
+
+            def write(line: str) -> None:
+                console.print(line, markup=False, highlight=False)
+
+            yield checked(show), write
+            if latest[1] is not None:
+                bars.remove_task(latest[1])
+    else:
+        yield checked(LineProgress()), lambda line: typer.echo(line, err=True)
+
+
+def _line(experiment: Experiment, search: Search, timer: Timer) -> str:
+    """Return a line about a finished experiment, with the time left."""
     from kindsight.cli.terminal.progress import clock_time
 
     folds = search.explored
@@ -96,8 +136,7 @@ def _show(experiment: Experiment, search: Search, timer: Timer) -> None:
     else:
         found = f"{percent(experiment.accuracy(folds))}, log loss {experiment.log_loss(folds):.3f}"
     left = clock_time(max(0.0, timer.left))
-    line = f"[{left} left] {experiment.number}: {experiment.words}: {found}"
-    typer.echo(printable(line), err=True)
+    return printable(f"[{left} left] {experiment.number}: {experiment.words}: {found}")
 
 
 def result_lines(result: ImproveResult) -> Iterator[str]:
@@ -131,10 +170,12 @@ def result_lines(result: ImproveResult) -> Iterator[str]:
 
 
 def _table(result: ImproveResult, paint: Paint, width: int) -> Iterator[str]:
-    room = max(MIN_CHANGE, width - OTHER_COLUMNS)
+    narrow = width < NARROW
+    room = max(MIN_CHANGE, width - (NARROW_OTHER_COLUMNS if narrow else OTHER_COLUMNS))
     rows = [_row(row, room) for row in result.experiments if not row.note]
-    heads = ("", "change", "accuracy", "log loss", "difference (95% CI)", "against", "effect")
-    yield from table(heads, rows, paint=paint, left=2)
+    heads = ("", "change", "accuracy", "difference (95% CI)", "effect", "against", "log loss")
+    shown = 5 if narrow else len(heads)
+    yield from table(heads[:shown], [row[:shown] for row in rows], paint=paint, left=2)
     given_up = sum(bool(row.note) for row in result.experiments)
     images = next((row.images for row in result.experiments if row.images), 0)
     line = f"On {amount(images, 'held-out image')}; differences are paired, in points."
@@ -150,10 +191,10 @@ def _row(row: ExperimentRow, room: int) -> tuple[str, ...]:
         str(row.number),
         printable(elide(row.change, room)),
         percent(row.accuracy),
-        "\N{EN DASH}" if row.log_loss is None else f"{row.log_loss:.3f}",
         "" if row.difference is None else points(row.difference),
-        "" if first else str(row.against),
         row.effect,
+        "" if first else str(row.against),
+        "\N{EN DASH}" if row.log_loss is None else f"{row.log_loss:.3f}",
     )
 
 

@@ -69,12 +69,12 @@ def factors_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> tuple[
 
 
 def remedies_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> list[Changes]:
-    """Return what the findings recommend, without another model, in order."""
+    """Return what the findings recommend in order, without another model or split."""
     return [
         remedy
         for finding in findings
         for remedy in finding.remedies
-        if remedy and "model" not in remedy and changed(settings, remedy) is not None
+        if remedy and _is_of_training(remedy) and changed(settings, remedy) is not None
     ]
 
 
@@ -121,6 +121,14 @@ def _fits(settings: TrainSettings, changes: Changes, name: str) -> bool:
     """Return whether a frozen backbone that replaces another one takes a setting, too."""
     kinds = {kind_of(settings.to_dict()).name, kind_of(dict(changes)).name}
     return kinds == {"frozen"} and name not in ("model", "size", "weights")
+
+
+def _is_of_training(remedy: Changes) -> bool:
+    """Return whether all options are of a training: the split and the model stay."""
+    return all(
+        name in OPTIONS and OPTIONS[name].trainers and name not in ("model", "seed")
+        for name in remedy
+    )
 
 
 def _factor_of(option: str) -> str:
