@@ -218,7 +218,7 @@ CASES = {
     ),
     "folds of data with a validation split": Case(
         lambda: images("photos", ("train/cat", "train/dog", "val/cat", "val/dog")),
-        "train photos --fold 1/2", ["Leave out --fold."], [(None, "train photos")],
+        "train photos --fold 1/2", ["Leave out --fold"], [(None, "train photos")],
     ),
     "no training images": Case(
         lambda: table("t.csv", "path,label,split", "photos/{c}/{i}.png,{c},val"), "train t.csv",

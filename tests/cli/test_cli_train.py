@@ -88,6 +88,7 @@ def test_every_option_is_a_setting(run, trained_with):
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
+        "known_kept": 0.9, "target_accuracy": 0.98,
         "check": "full", "verify": "full", "multi_label": "first", "encoding": "cp1252",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
@@ -113,7 +114,7 @@ def test_every_option_is_a_setting(run, trained_with):
     # no setting is without its option
     every = set(OPTIONS) - {"cache"}
     others = {*NETWORK_OPTIONS, *DECAY, *LEARNS, "phases"}
-    assert {"data", "test_data", *options, *others} == every
+    assert {"data", "test_data", "folds", "target_coverage", *options, *others} == every
 
 
 def test_every_option_of_a_network_is_a_setting(run, trained_with):
@@ -230,7 +231,7 @@ def test_progress_and_result_go_to_different_streams(run, trained_with):
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
         "run", "classes", "images", "skipped", "ignored_files", "leakage", "validation", "test",
-        "seconds", "cache",
+        "uncertainty", "diagnosis", "seconds", "cache",
     ]  # fmt: skip
     assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "skipped": 3}
     assert value["validation"]["accuracy"] == 0.8

@@ -272,7 +272,7 @@ def test_both_files_have_the_trained_weights(tmp_path):
     assert trainer.save(tmp_path / "n.keras", tmp_path / "n.tflite") < 1e-4
     (images, targets), *_ = batches(2, 1)
     pixels = images.astype(np.float32)
-    logits = keras.models.load_model(tmp_path / "n.keras")(pixels).numpy()
+    logits = keras.models.load_model(tmp_path / "n.keras")(pixels)[0].numpy()
     assert run_litert((tmp_path / "n.tflite").read_bytes(), pixels) == pytest.approx(
         logits, abs=1e-4
     )

@@ -247,7 +247,7 @@ def test_both_files_have_the_trained_weights(file, tmp_path):
     model = keras.models.load_model(tmp_path / "a.keras")
     assert model.get_layer("head_average").input.name == model.get_layer("join").output.name
     images = next(batches(2))[0].astype(np.float32)
-    logits = np.asarray(model(images))
+    logits = np.asarray(model(images)[0])
     assert logits == pytest.approx(
         run_litert((tmp_path / "a.tflite").read_bytes(), images), abs=1e-5
     )

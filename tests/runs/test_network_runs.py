@@ -103,7 +103,7 @@ def without_time(run):
 def test_files_of_the_run_folder(trained):
     assert {path.name for path in trained.run.iterdir()} == {
         *("bundle.json", "model.tflite", "model.keras", "validation.csv", "test.csv"),
-        *("train.csv", "diagnosis.json"),
+        *("train.csv", "diagnosis.json", "model_card.md", "report.json"),
         *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
         *("history.csv", "history.svg", "history.png"),
     }
@@ -220,8 +220,8 @@ def test_no_bundle_without_parity(settings, tmp_path, monkeypatch, process):
     real = process.run
 
     def run(*given):
-        features, logits = real(*given)
-        return features, logits + np.array([0.0, 0.01, 0.0], np.float32)
+        features, logits, scores = real(*given)
+        return features, logits + np.array([0.0, 0.01, 0.0], np.float32), scores
 
     monkeypatch.setattr(process, "run", run)
     with pytest.raises(ParityError):
@@ -348,7 +348,7 @@ def test_the_validation_split_of_a_dataset_is_used(images):
         split=["validation"] * 10 + ["test"] * 8 + ["train"] * 30
     )
     fitted = ImageClassifier(**NETWORK, epochs=1).fit(dataset)
-    assert len(fitted._fitted.rows) == 30 and len(fitted._fitted.folds) == 10
+    assert len(fitted._fitted.rows) == 30 and len(fitted._fitted.held_out().rows) == 10
     without = ImageClassifier(**NETWORK, epochs=1, validation=0.0).fit(*images)
     assert not without.history_.validated and without.temperature_ == 1.0
 

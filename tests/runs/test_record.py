@@ -89,6 +89,6 @@ def test_a_probability_must_be_one(run):
     path = run / "validation.csv"
     lines = path.read_text("utf-8").splitlines()
     cells = lines[1].split(",")
-    path.write_text("\n".join([lines[0], ",".join([*cells[:-1], "1.5"])]) + "\n")
+    path.write_text("\n".join([lines[0], ",".join([*cells[:3], "1.5", *cells[4:]])]) + "\n")
     with pytest.raises(BundleError, match="from 0 to 1"):
         load_run(run)

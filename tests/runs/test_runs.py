@@ -125,7 +125,8 @@ def test_training_images_are_predicted_in_inference_mode(trained, photos):
 def test_validation_table(trained, photos):
     rows = rows_of(trained.run / "validation.csv")
     assert len(rows) == 18 == trained.images["validation"]
-    assert list(rows[0]) == ["path", "label", "prediction", "p_bar", "p_chequer", "p_ring"]
+    names = [f"p_{name}" for name in CLASSES]
+    assert list(rows[0]) == ["path", "label", "prediction", *names, "ood_score"]
     assert len({row["path"] for row in rows}) == 18
     for row in rows:
         assert (photos / row["path"]).is_file() and row["path"].startswith(row["label"] + "/")
@@ -535,7 +536,8 @@ def test_classes_and_files_of_any_name(quick, tmp_path):
     rows = rows_of(result.run / "validation.csv")
     assert len(rows) == result.images["validation"]
     assert {row["label"] for row in rows} == set(names)
-    assert set(rows[0]) == {"path", "label", "prediction", *(f"p_{name}" for name in names)}
+    probabilities = {f"p_{name}" for name in names}
+    assert set(rows[0]) == {"path", "label", "prediction", "ood_score"} | probabilities
     assert all((data / row["path"]).is_file() for row in rows)
     page = result.report.read_bytes().decode("utf-8", "replace")
     assert "<b>bold" not in page and "&lt;b&gt;bold" in page

@@ -127,7 +127,7 @@ def test_what_is_written_is_read(tmp_path):
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
         *("data", "runs", "run", "model", "weights", "size", "resize", "head", "tta_flips"),
-        *("tta_crops", "check", "verify", "leakage", "split_by"),
+        *("tta_crops", "check", "verify", "leakage", "split_by", "known_kept"),
         *("class_weight", "validation", "test", "seed", "workers", "validation_data", "label_from"),
         *("group_from", "columns", "label_names", "pixel_shape", "root", "follow_links"),
     }

@@ -137,7 +137,7 @@ def _uncertainty(data: ReportData) -> Iterator[str]:
         lines.append(
             f"Images that are unlike the training images are reported as unknown; the threshold "
             f"keeps {percent(data.unknown.known_kept)} of known images "
-            f"({_text(data.unknown.method, 60)})."
+            f"({_text(data.unknown.method, 200)})."
         )
     if lines:
         yield from ("## Uncertainty", "", *(f"- {line}" for line in lines), "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from kindsight.dataset.ignored import IgnoredFile, counts_by_class
 from kindsight.report.commands import reproduce
 from kindsight.report.data import CROSS_VALIDATION, Predictions, ReportData, SkippedImage
@@ -32,6 +34,10 @@ TEMPLATES = (
     "report.html.j2", "macros.html.j2", "trust.html.j2", "training.html.j2", "style.css",
     "report.css", "report.js",
 )  # fmt: skip
+
+DOUBTFUL_LABEL = 0.95
+"""Confidence of a mistake from which on its label is to be checked first: a less confident mistake
+is no sign of a wrong label."""
 
 
 def prepare_report() -> None:
@@ -80,7 +86,7 @@ def _results(data: ReportData) -> dict[str, Any]:
     classes = [score.name for result in data.results[:1] for score in result.evaluation.classes]
     opened: list[dict[str, Any]] = []
     anchors: dict[tuple[int, int], str] = {}
-    mistakes, uncertain = [], []
+    mistakes, uncertain, doubtful = [], [], 0
     if predictions is not None:
         gallery = choose_images(predictions)
         opened, anchors = opened_cells(gallery, predictions, classes, data.small_images)
@@ -88,6 +94,8 @@ def _results(data: ReportData) -> dict[str, Any]:
             cards(rows, predictions, classes, data.large_images)
             for rows in (gallery.mistakes, gallery.uncertain)
         )
+        confidence = predictions.probabilities[np.asarray(gallery.mistakes, np.int64)].max(axis=1)
+        doubtful = int((confidence >= DOUBTFUL_LABEL).sum())
     return {
         "results": [
             view_result(result, data.reference, {} if number else anchors)
@@ -95,6 +103,7 @@ def _results(data: ReportData) -> dict[str, Any]:
         ],
         "mistakes": mistakes,
         "uncertain": uncertain,
+        "doubtful_labels": doubtful,
         "opened": opened,
         "without_images": predictions is not None and not data.large_images,
         "ranking": view_ranking(predictions, data.results[0].evaluation if data.results else None),

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kindsight.models.ood import OODScore
 from kindsight.training.column_scale import mean_and_scale
@@ -116,15 +117,16 @@ def fit_score(
     layers : sequence of slice
         The features that come from one layer each.
     """
-    kernel, bias = _projection(features, seed, layers)
-    values = features @ kernel + bias
     targets, folds = held_out.targets, held_out.folds
-    distances = np.empty(len(values))
-    for fold in np.unique(folds):
-        held, others = folds == fold, folds != fold
-        distances[held] = fit_gaussians(values[others], targets[others]).nearest(values[held])
-    unit = float(np.median(distances)) or 1.0
-    score = fit_gaussians(values, targets).to_score(kernel, bias, unit)
+    with threadpool_limits(1, user_api="blas"):  # sums depend on the number of threads
+        kernel, bias = _projection(features, seed, layers)
+        values = features @ kernel + bias
+        distances = np.empty(len(values))
+        for fold in np.unique(folds):
+            held, others = folds == fold, folds != fold
+            distances[held] = fit_gaussians(values[others], targets[others]).nearest(values[held])
+        unit = float(np.median(distances)) or 1.0
+        score = fit_gaussians(values, targets).to_score(kernel, bias, unit)
     scores = (distances / unit).astype(np.float32)
     return FittedScore(score, held_out.rows, scores, held_out.source)
 
@@ -145,11 +147,12 @@ def fit_score_on(
     seed : int
         Of the random projections.
     """
-    kernel, bias = _projection(features, seed, ())
-    gaussians = fit_gaussians(features @ kernel + bias, targets)
-    unit = float(np.median(gaussians.nearest(known @ kernel + bias))) or 1.0
-    score = gaussians.to_score(kernel, bias, unit)
-    return FittedScore(score, held_out.rows, score(known), held_out.source)
+    with threadpool_limits(1, user_api="blas"):
+        kernel, bias = _projection(features, seed, ())
+        gaussians = fit_gaussians(features @ kernel + bias, targets)
+        unit = float(np.median(gaussians.nearest(known @ kernel + bias))) or 1.0
+        score = gaussians.to_score(kernel, bias, unit)
+        return FittedScore(score, held_out.rows, score(known), held_out.source)
 
 
 def _projection(features: Floats, seed: int, layers: Sequence[slice]) -> tuple[Floats, Floats]:
