@@ -573,8 +573,8 @@ class TrainOptions(ModelOptions, total=False):
     folds: Annotated[
         int | None,
         Option(
-            "Cross-validation in this many folds; near-duplicates stay in one. The final model is "
-            "trained on all images that are not in the test split.",
+            "Folds of a cross-validation; near-duplicates stay in the same fold. The final model "
+            "is trained on all images that are not in the test split.",
             "Split", default_text="none", ge=2, le=1000,
         ),
     ]
@@ -609,8 +609,8 @@ class TrainOptions(ModelOptions, total=False):
     target_accuracy: Annotated[
         float | None,
         Option(
-            "Accuracy of the labelled images, such as 0.98: predictions of lower confidence than "
-            "this needs have no label and are unsure.",
+            "Accuracy of the labelled images, such as 0.98: images of too low confidence get no "
+            "label and are unsure.",
             "Output", default_text="every image is labelled", metavar="ACCURACY", gt=0, lt=1,
             rare=True,
         ),
@@ -618,16 +618,16 @@ class TrainOptions(ModelOptions, total=False):
     target_coverage: Annotated[
         float | None,
         Option(
-            "Fraction of images that are labelled, such as 0.9: the predictions of lowest "
-            "confidence have no label and are unsure.",
+            "Fraction of images that are labelled, such as 0.9: the images with the lowest "
+            "confidence get no label and are unsure.",
             "Output", default_text="1", metavar="FRACTION", gt=0, lt=1, rare=True,
         ),
     ]
     known_kept: Annotated[
         float | None,
         Option(
-            "Fraction of images like the training images that are not taken for unknown, none of "
-            "the classes; 0 for no out-of-distribution score.",
+            "Fraction of images like the training images that are not reported as unknown (none "
+            "of the classes); 0 for no out-of-distribution score.",
             "Output", 0.95, metavar="FRACTION", ge=0, lt=1, rare=True,
         ),
     ]

@@ -82,7 +82,7 @@ def test_a_difference_that_could_be_chance(run, tmp_path):
     text = " ".join(run("compare", first, second).stdout.split())
     assert "100 images, validation split" in text
     assert "is higher than that of" in text and "by 2.0 points (" in text
-    assert "which could be chance (p = 0.5); about 400 images would be needed" in text
+    assert "which could be chance (p = 0.5); about 400 images are needed" in text
     same = " ".join(run("compare", first, run_of(tmp_path, "c", 20)).stdout.split())
     assert "are equally accurate on these images" in same
 

@@ -291,7 +291,7 @@ def test_existing_explanations_are_not_overwritten(run, conv, taken):
         (["two.png", "--class", "red", "--versus", "red"], "another class"),
         (["two.png", "--method", "lime"], "grad-cam or occlusion; got 'lime'"),
         ([], "image file is missing"),
-        (["two.png", "--map"], "takes no image"),
+        (["two.png", "--map"], "Leave out the image files"),
         (["two.png", "two.png", "--layers"], "takes one image; got 2"),
         (["--map", "--layers"], "exclude each other"),
     ],

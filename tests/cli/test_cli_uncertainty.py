@@ -222,7 +222,7 @@ def test_evaluate_reports_them_beside_the_accuracy(run, tmp_path, shades):
     assert sets["mean_size"] == pytest.approx(2 / 3)
     text = " ".join(run("evaluate", bundle, "data").stdout.split())
     assert "66.7% of the images, 50.0% of them correctly; no label: 1 unsure" in text
-    assert "33.3% of the 90% prediction sets have the true class; 0.67 classes" in text
+    assert "33.3% of the 90% prediction sets contain the true class; 0.67 classes" in text
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_overfitting_is_judged_by_the_last_epochs():
     assert found.remedies[0] == {"augment": "classic", "dropout": 0.5}
     assert "--dropout 0.5" in found.commands[0] and "--augment classic" in found.commands[0]
     assert found.commands[-1] == "kindsight train photos"
-    assert "borrowed network usually reaches far more" in found.message
+    assert "pretrained backbone, the default of kindsight train, usually" in found.message
 
 
 def test_overfitting_is_named_although_the_saved_epoch_has_no_gap():
@@ -58,9 +58,9 @@ def test_overfitting_is_named_although_the_saved_epoch_has_no_gap():
 
 def test_a_measured_frozen_head_is_named_only_where_it_is_better():
     better = overfitted(frozen=FrozenEstimate(190, 200))
-    assert "A borrowed network reaches 95% on the same 200 images" in diagnose(better)[0].message
+    assert "reaches 95% accuracy on the same 200 images" in diagnose(better)[0].message
     equal = overfitted(frozen=FrozenEstimate(125, 200))
-    assert "borrowed" not in diagnose(equal)[0].message
+    assert "pretrained" not in diagnose(equal)[0].message
 
 
 def test_a_frozen_head_is_not_called_overfitted():

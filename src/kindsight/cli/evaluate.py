@@ -94,8 +94,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--slice",
             metavar="NAME",
-            help="Property of images or column of the table, by whose values the accuracy is "
-            "compared; repeatable. Properties: size, aspect, file_size, brightness, contrast, "
+            help="Image property or table column by whose values the accuracy is compared; "
+            "repeatable. Properties: size, aspect, file_size, brightness, contrast, "
             "sharpness, colourfulness, quality, format, camera, date, folder, group, class, and "
             "other measurements of 'kindsight check'.",
             show_default=False,
@@ -105,16 +105,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         bool,
         typer.Option(
             "--slices",
-            help="Compare the accuracy by all usual properties and all columns of the table, and "
-            "list the slices on which it is lower than chance allows.",
+            help="Comparison of the accuracy by all usual properties and all columns of the "
+            "table; lists the slices on which it is lower than chance explains.",
         ),
     ] = False,
     costs: Annotated[
         str | None,
         typer.Option(
             metavar="CSV",
-            help="Table of costs, rows labels and columns predictions: mean cost of the "
-            "predictions, and of the decisions with the lowest expected cost.",
+            help="Table of the cost of each error; rows are labels, columns are predictions. "
+            "Reports the mean cost of the predictions, and of the decisions with the lowest "
+            "expected cost.",
         ),
     ] = None,
     label_from: LabelFrom = None,

@@ -59,21 +59,21 @@ def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     ] = None,
     versus: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Class that it is compared with.  [default: all others]"),
+        typer.Option(metavar="NAME", help="Class to compare with.  [default: all others]"),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(metavar="|".join(METHODS), help="Only this method.  [default: both]"),
+        typer.Option(metavar="|".join(METHODS), help="Method of the overlays.  [default: both]"),
     ] = None,
     nearest: Annotated[
         int, typer.Option(min=0, metavar="N", help="Number of nearest training images.")
     ] = 5,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Feature maps of each layer instead, for one image.")
+        bool, typer.Option("--layers", help="Feature maps of each layer of one image.")
     ] = False,
     image_map: Annotated[
         bool,
-        typer.Option("--map", help="Map of the run's validation images instead, by similarity."),
+        typer.Option("--map", help="Map of the run's validation images by similarity."),
     ] = False,
     out: Annotated[
         str | None,
@@ -109,8 +109,8 @@ def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 ) -> None:
     """Explain predictions.
 
-    Writes overlays, which show the regions that raise the score of a class, by Grad-CAM and by
-    occlusion, and an HTML page with them and the nearest training images. TensorFlow is needed for
+    Writes an HTML page with the nearest training images and with overlays by Grad-CAM and by
+    occlusion: the regions of the image that raise the score of a class. TensorFlow is needed for
     --layers only.
 
     Example: kindsight explain runs/photos-1 photo.jpg
@@ -127,7 +127,7 @@ def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     output = _Output(_page(bundle, given, out, json, layers, image_map), force, json, quiet)
     if image_map:
         if given:
-            raise UsageError("`map` is of the validation images and takes no image; leave it out.")
+            raise UsageError("`map` shows the validation images. Leave out the image files.")
         _show_map(bundle, output)
         return
     if not given:
@@ -230,7 +230,7 @@ def _training_images(
         if left:
             reason = f" {found.problem}" if found.problem else ""
             note(
-                f"The nearest images are of {len(found.images.paths):,} of "
+                f"The nearest images were searched among {len(found.images.paths):,} of "
                 f"{found.images.total:,} training images.{reason}"
             )
     elif not output.quiet and (found is None or not len(found.images.paths)):

@@ -106,7 +106,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     always: Annotated[
         bool,
         typer.Option(
-            "--always", help="Labels for all images, also for those that are unsure or unknown."
+            "--always", help="Labels for all images, including those that are unsure or unknown."
         ),
     ] = False,
     target_accuracy: TargetAccuracy = None,
@@ -115,7 +115,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         float | None,
         typer.Option(
             metavar="LEVEL",
-            help="Prediction sets, which have the true class with this probability, such as 0.9.  "
+            help="Prediction sets that contain the true class with this probability, such as 0.9.  "
             "[default: none]",
             show_default=False,
         ),
@@ -212,7 +212,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
 @dataclass
 class Counts:
-    """Numbers of images by what became of them."""
+    """Numbers of images that were labelled, not labelled, and unreadable."""
 
     images: int = 0
     failed: int = 0

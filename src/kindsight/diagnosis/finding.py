@@ -1,4 +1,4 @@
-"""Makes a finding: figures with their commands, and what a borrowed network would reach."""
+"""Make a finding with its commands, and with the accuracy that a pretrained backbone reaches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = ["borrowed_network", "make_finding", "percent", "points"]
 
-# Above this accuracy, a borrowed network is not recommended without a measurement.
+# Above this accuracy, a pretrained backbone is not recommended without a measurement.
 GOOD = 0.95
 
 
@@ -45,7 +45,7 @@ def make_finding(
     others : sequence of str
         Further commands, after those of the remedies.
     borrow : bool
-        Whether to add, for a network trained from random weights, that a borrowed one reaches more.
+        Whether to recommend a pretrained backbone for a network trained from random weights.
     """
     commands = [train_command(evidence.settings, changes, evidence.run) for changes in remedies]
     commands += others
@@ -69,13 +69,17 @@ def borrowed_network(evidence: RunEvidence) -> str:
     if frozen is None:
         if wilson_interval(held.correct, len(held))[1] > GOOD:
             return ""
-        return "A borrowed network usually reaches far more in less time: plain kindsight train."
+        return (
+            "A pretrained backbone, the default of kindsight train, usually reaches a far higher "
+            "accuracy in less time."
+        )
     gain = compare_proportions(frozen.correct, frozen.images, held.correct, len(held))
     if gain.low <= 0:
         return ""
     return (
-        f"A borrowed network reaches {percent(frozen.correct / frozen.images)} on the same "
-        f"{frozen.images:,} images in less time: plain kindsight train."
+        f"A pretrained backbone, the default of kindsight train, reaches "
+        f"{percent(frozen.correct / frozen.images)} accuracy on the same {frozen.images:,} images "
+        "in less time."
     )
 
 

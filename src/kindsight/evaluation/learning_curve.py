@@ -202,12 +202,12 @@ class ClassCurve:
         """Return what twice as many images would bring."""
         if self.double is None:
             return (
-                f"{self.name}: {self.held_out} held-out images are too few to tell what more "
-                "would bring."
+                f"{self.name}: {self.held_out} held-out images are too few to predict the "
+                "gain of more images."
             )
         return (
-            f"Twice as many images of {self.name} (and of the other classes) would bring "
-            f"{_gain_text(self.double)} of its recall."
+            f"Twice as many images of {self.name} (and of the other classes) would raise its "
+            f"recall by {_gain_text(self.double)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,12 +280,12 @@ class LearningCurve:
         double = self.double
         if double.high < LITTLE:
             return (
-                f"More images would bring little: twice as many, {double.images:,}, "
+                f"More images would hardly help: twice as many ({double.images:,}) would add "
                 f"{_gain_text(double)} of accuracy."
             )
         return (
-            f"Twice as many images ({double.images:,} in place of {self.images:,}) would bring "
-            f"{_gain_text(double)} of accuracy, to about {_percent(double.accuracy)}."
+            f"Twice as many images ({double.images:,} instead of {self.images:,}) would add "
+            f"{_gain_text(double)} of accuracy, for a total of about {_percent(double.accuracy)}."
         )
 
     def _repr_html_(self) -> str:

@@ -70,9 +70,10 @@ def _confidence(data: ReportData) -> Iterator[str]:
         if confident.any() and not confident.all():
             correct = (predictions.predicted == predictions.targets)[confident]
             yield (
-                f"Where its confidence is at least {percent(CONFIDENT, 0)}, which is so for "
-                f"{percent(float(confident.mean()), 0)} of the images, "
-                f"{percent(float(correct.mean()))} are correct; check the others by eye."
+                f"Its confidence is at least {percent(CONFIDENT, 0)} for "
+                f"{percent(float(confident.mean()), 0)} of the images, and "
+                f"{percent(float(correct.mean()))} of these are correct; check the others by "
+                "eye."
             )
     if curve is not None and curve.threshold is not None:
         yield (f"Predictions below {percent(curve.threshold)} confidence are reported as unsure.")
@@ -81,7 +82,7 @@ def _confidence(data: ReportData) -> Iterator[str]:
 
 
 def _concerns(data: ReportData) -> Iterator[str]:
-    """Yield what may go wrong, most important first, as parts of a sentence."""
+    """Yield the risks, most important first, as parts of a sentence."""
     serious = [found for found in data.diagnoses if found.severity in ("error", "warning")]
     for found in serious[:2]:
         yield f"{_lowered(found.title)} ({found.code})"
@@ -106,12 +107,12 @@ def _measured_concerns(result: SplitResult) -> Iterator[str]:
     if len(present) > 1 and weak:
         worst: ClassScores = min(weak, key=lambda score: score.recall)
         recall = percent(worst.recall)
-        yield f"only {recall} of the images of {elide(worst.name, 40)} are recognised"
+        yield f"only {recall} of the images of {elide(worst.name, 40)} are predicted correctly"
     low, high = evaluation.accuracy_interval
     if high - low > WIDE_INTERVAL:
         yield (
-            f"{amount(evaluation.images, f'{result.name} image')} are few, so that the accuracy is "
-            "uncertain"
+            f"{amount(evaluation.images, f'{result.name} image')} are too few to measure the "
+            "accuracy precisely"
         )
 
 

@@ -180,8 +180,8 @@ def _risks(runs: Sequence[ReportData], names: Sequence[str]) -> Chart | None:
         draw_lines(
             series,
             label=f"Risk-coverage curves of {amount(len(names), 'run')}",
-            x_name="coverage: fraction of images answered",
-            y_name="accuracy among the answered",
+            x_name="coverage: fraction of images labelled",
+            y_name="accuracy of the labelled images",
             x_percent=True,
             x_range=(0.0, 1.0),
         ),

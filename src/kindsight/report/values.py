@@ -54,7 +54,7 @@ class RiskPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Accuracy among the answered images by coverage, and the threshold of "unsure"."""
+    """Accuracy of the labelled images by coverage, and the threshold of "unsure"."""
 
     points: tuple[RiskPoint, ...]
     threshold: float | None  # predictions below this confidence are unsure; None for no threshold
@@ -141,7 +141,7 @@ class AccuracyAtSize(NamedTuple):
 
 
 class ClassOutlook(NamedTuple):
-    """What more images of a class would bring, in a sentence."""
+    """The gain of more images of a class, in a sentence."""
 
     name: str
     sentence: str

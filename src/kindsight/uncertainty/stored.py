@@ -79,10 +79,10 @@ class Unsure:
         if self.target_accuracy is None or self.threshold is not None:
             return ""
         highest = self.curve.highest_accuracy()
-        most = f"at most {100 * highest:.1f}%" if highest else "and no other accuracy"
+        most = f"at most {100 * highest:.1f}% can" if highest else "no lower accuracy can, either"
         return (
             f"{100 * self.target_accuracy:.4g}% accuracy cannot be promised with "
-            f"{self.curve.images:,} held-out images and these predictions, {most} "
+            f"{self.curve.images:,} held-out images and these predictions; {most} "
             f"({100 * CONFIDENCE:.0f}% confidence)."
         )
 
@@ -97,7 +97,7 @@ class Unsure:
         wanted = "" if target is None else f" for {100 * target:.4g}% {name}"
         return (
             f"below {100 * self.threshold:.1f}% confidence{wanted}; {100 * coverage:.1f}% of "
-            f"{self.curve.images:,} held-out images answered, {100 * accuracy:.1f}% of them "
+            f"{self.curve.images:,} held-out images are labelled, {100 * accuracy:.1f}% of them "
             "correctly"
         )
 

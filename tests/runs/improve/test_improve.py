@@ -153,7 +153,7 @@ def test_the_better_run_is_compared_on_the_same_test_images(frozen, monkeypatch)
     assert result.test.difference.first_only == (right_old & ~right_new).sum()
     assert (result.best_run / "report.html").exists()
     said = "\n".join(result_lines(result))
-    assert "Test split: " in said and "which no experiment saw" in said
+    assert "Test split: " in said and "which no experiment used" in said
 
 
 def test_an_interrupted_search_continues(frozen):

@@ -56,14 +56,14 @@ def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="DATA",
-            help=f"{DataOf}  [default: the validation or test images that all runs have]",
+            help=f"{DataOf}  [default: the validation or test images common to all runs]",
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="train|validation|test",
-            help="Split of --data that is compared.  [default: all images]",
+            help="Split of --data to compare on.  [default: all images]",
         ),
     ] = None,
     label_from: LabelFrom = None,
@@ -80,10 +80,11 @@ def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compare runs on the same images, each with the first one.
+    """Compare each run with the first one, on the same images.
 
     Without --data, the images are those that every run held out for validation or test. A
-    difference is real if McNemar's exact test says so, corrected for the number of runs.
+    difference counts as real if its p-value by McNemar's exact test, corrected for the number of
+    runs, is below 0.05.
 
     Example: kindsight compare runs/photos-1 runs/photos-2
     """

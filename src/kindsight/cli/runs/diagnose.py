@@ -28,11 +28,11 @@ def diagnose(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what limits a trained classifier, and what to try first.
+    """Find what limits a trained classifier, and what to try first.
 
-    Judges the whole history, the predictions and the images of a run: overfitting, underfitting,
-    learning rate, labels, leakage, calibration and more. Differences that noise explains are not
-    reported.
+    Analyses the training curves, the predictions and the images of a run: overfitting,
+    underfitting, learning rate, labels, leakage, calibration and more. Differences that noise
+    explains are not reported.
 
     Example: kindsight diagnose runs/photos-1
     """
@@ -55,7 +55,7 @@ def _lines(run: str, findings: Sequence[Diagnosis]) -> Iterator[str]:
     paint = Paint(sys.stdout)
     if not findings:
         yield paint(f"{printable(run)}: no findings", "bold", "green")
-        yield "  Nothing beyond noise limits this training. More or other images may help it."
+        yield "  No problem was found that noise does not explain. More or other images may help."
         return
     yield paint(f"{printable(run)}: {amount(len(findings), 'finding')}", "bold")
     width = min(line_width(), MAX_WIDTH)

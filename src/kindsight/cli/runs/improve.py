@@ -51,7 +51,7 @@ def improve(
         bool,
         typer.Option(
             "--any-model",
-            help="Competition by a head on a frozen backbone, whatever the run's kind of model.",
+            help="Also a head on a frozen backbone, whatever the run's kind of model.",
         ),
     ] = False,
     folder: Annotated[
@@ -66,12 +66,12 @@ def improve(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Try changes of a finished training and keep what helps.
+    """Try changes to a finished training and recommend those that help.
 
-    Experiments follow from the run's diagnosis: one change at a time on the same images and seed,
-    then combinations. A change is recommended only if it is better than chance explains; the final
-    accuracy is measured on a test split that no experiment saw. After an interruption, the same
-    command continues. Needs Optuna: pip install 'kindsight[improve]'
+    The run's diagnosis selects the first experiments: one change at a time with the same images and
+    seed, then combinations. A change is recommended only if chance does not explain its gain; the
+    final accuracy is measured on a test split that no experiment used. After an interruption, the
+    same command continues. Needs Optuna: pip install 'kindsight[improve]'
 
     Example: kindsight improve runs/photos-1
 
@@ -212,9 +212,9 @@ def _decision(result: ImproveResult) -> Iterator[str]:
     if result.decided is not None:
         among = f", corrected for {result.tests} experiments" if result.tests > 1 else ""
         yield (
-            f"On {amount(result.decided.images, 'image')} that decided: "
-            f"{points(result.decided)} points (p = {result.decided.p_value:.2g}; of the lower log "
-            f"loss, p = {result.p_value:.2g}{among})."
+            f"On the {amount(result.decided.images, 'image')} of the decision: "
+            f"{points(result.decided)} points of accuracy (p = {result.decided.p_value:.2g}; for "
+            f"the lower log loss, p = {result.p_value:.2g}{among})."
         )
     test = result.test
     if test is not None:

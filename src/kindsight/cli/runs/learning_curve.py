@@ -1,4 +1,4 @@
-"""``kindsight learning-curve``: accuracy by number of images, and what more would bring."""
+"""``kindsight learning-curve``: accuracy by number of images, and the gain of more images."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def learning_curve(
 ) -> None:
     """Measure whether more images would help.
 
-    Refits a head on frozen features with parts of the images, and extrapolates the accuracy by a
-    power law. Writes learning_curve.json to the run folder, for kindsight report.
+    Fits the head again on subsets of the training images, and extrapolates the accuracy by a power
+    law. Writes learning_curve.json to the run folder, for kindsight report.
 
     Example: kindsight learning-curve runs/photos-1
     """
@@ -79,7 +79,7 @@ def _lines(curve: LearningCurve, run: str) -> Iterator[str]:
     yield paint(values["sentence"], "bold")
     yield ""
     yield from table(
-        ("class", "images", "twice as many would bring", "90% interval"),
+        ("class", "images", "gain of twice as many", "90% interval"),
         [_class_row(entry) for entry in values["classes"][:SHOWN_CLASSES]],
         paint=paint,
     )

@@ -42,7 +42,7 @@ def report(
     cache: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Cache folder that holds the images.  [default: this machine's]"
+            metavar="DIR", help="Cache folder with the images.  [default: this machine's cache]"
         ),
     ] = None,
     json: Json = False,
@@ -51,9 +51,9 @@ def report(
 ) -> None:
     """Make the report of a run again, or show several runs side by side.
 
-    The page of one run is the same as after its training, with what has been added since: a
-    diagnosis, a learning curve. A model card is written beside it. The images come from the cache,
-    or else from the data; without both, the page has no images.
+    The page of one run is the same as after its training, plus later results such as a diagnosis or
+    a learning curve. A model card is written beside it. The images come from the cache
+    or, failing that, from the data; without either, the page has no images.
 
     Example: kindsight report runs/photos-1 runs/photos-2 --out both.html
     """
@@ -133,5 +133,5 @@ def _lines(written: WrittenReport) -> list[str]:
         return [*map(printable, sentences), *lines]
     lines.append(f"Model card: {printable(str(written.model_card))}")
     if data.results and not written.images:
-        lines.append("No images: neither the cache nor the data folder has them any more.")
+        lines.append("No images: they are no longer in the cache or the data folder.")
     return lines

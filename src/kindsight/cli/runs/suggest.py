@@ -63,7 +63,7 @@ def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="FILE",
-            help="HTML page with the images to write.  "
+            help="HTML page to write, with the images.  "
             "[default: named after the table; with --json none]",
         ),
     ] = None,
@@ -82,8 +82,8 @@ def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 ) -> None:
     """Suggest which unlabelled images to label next.
 
-    Ranks the images of which the classifier is least certain and that differ from each other.
-    Near-duplicates are suggested once, and training images not at all.
+    Ranks images that differ from each other and whose predictions are the least certain.
+    Near-duplicates are suggested once, training images never.
 
     Example: kindsight suggest runs/photos-1 unlabelled/ --count 100
     """

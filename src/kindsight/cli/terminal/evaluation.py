@@ -100,9 +100,9 @@ def slice_lines(slices: Sequence[Slice], *, every: bool, paint: Paint) -> Iterat
         yield "No slices to compare: no column has two values with 10 images each."
         return
     if not worse:
-        yield f"{compared} compared: no accuracy is lower than chance allows."
+        yield f"{compared} compared: chance explains every lower accuracy."
     else:
-        yield f"{compared} compared; accuracy lower than chance allows on {worse:,}:"
+        yield f"{compared} compared; accuracy is lower than chance explains on {worse:,}:"
     shown = slices if every else [each for each in slices if each.is_worse]
     if not shown:
         return
@@ -135,7 +135,7 @@ def cost_lines(costs: CostEvaluation, paint: Paint) -> Iterator[str]:
     ]
     yield ""
     yield from table(header, rows, paint=paint)
-    yield f"  {costs.changed:,} of {amount(costs.images, 'image')} decided otherwise"
+    yield f"  {costs.changed:,} of {amount(costs.images, 'image')} are decided differently"
 
 
 def fitting_table(

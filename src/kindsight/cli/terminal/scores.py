@@ -133,7 +133,7 @@ def _uncertainty_rows(
     if sets is not None and level is not None:
         empty = sets.sizes[0] / sets.images
         rows["sets"] = (
-            f"{percent(sets.coverage)} of the {100 * level:g}% prediction sets have the true "
+            f"{percent(sets.coverage)} of the {100 * level:g}% prediction sets contain the true "
             f"class; {sets.mean_size:.2f} classes on average"
             + (f", {percent(empty)} empty" if empty else "")
         )

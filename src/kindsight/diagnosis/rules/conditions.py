@@ -47,12 +47,12 @@ def miscalibration(evidence: RunEvidence) -> Diagnosis | None:
             continue
         over = found.confidence > found.accuracy
         message = (
-            f"Probabilities cannot be taken at their word: mean confidence is "
-            f"{percent(found.confidence)}, accuracy {percent(found.accuracy)} on the {name} split."
+            f"The probabilities are not reliable: on the {name} split, mean confidence is "
+            f"{percent(found.confidence)}, but accuracy is {percent(found.accuracy)}."
         )
         remedies: list[dict[str, Any]] = []
         if not evidence.settings.get("validation") and "validation" not in evidence.predictions:
-            message += " Validation images would let the training correct this (temperature)."
+            message += " With validation images, training corrects this by temperature scaling."
             remedies.append({"validation": 0.2})
         elif float(evidence.settings.get("label_smoothing") or 0) >= 0.2 and not over:
             remedies.append({"label_smoothing": 0.05})
@@ -61,15 +61,15 @@ def miscalibration(evidence: RunEvidence) -> Diagnosis | None:
             figure={"ece": found.ece, "noise": found.expected, "noise_level": found.level,
                     "confidence": found.confidence, "accuracy": found.accuracy},
             because=f"Expected calibration error {percent(found.ece)} on {len(part):,} images; "
-            f"noise alone would give {percent(found.expected)}, at most {percent(found.level)} in "
-            "99 of 100 cases.",
+            f"noise alone would give {percent(found.expected)} on average, and at most "
+            f"{percent(found.level)} in 99 of 100 cases.",
             remedies=remedies,
         )  # fmt: skip
     return None
 
 
 def augmentation_too_strong(evidence: RunEvidence) -> Diagnosis | None:
-    """KD113: the network cannot learn the augmented images, and so does not learn the others."""
+    """KD113: the network does not learn the augmented images, nor the original ones."""
     curves, counts = evidence.history, training_accuracy(evidence)
     augment = evidence.settings.get("augment", "none")
     if curves is None or counts is None or augment in ("none", "light") or len(curves) < 3:
@@ -86,16 +86,17 @@ def augmentation_too_strong(evidence: RunEvidence) -> Diagnosis | None:
         return None
     milder = "light" if augment == "classic" else "classic"
     message = (
-        f"Only {percent(augmented)} of the augmented training images are recognised, and "
-        f"{percent(counts[0] / counts[1])} of the original ones: the random changes are so strong "
+        f"Accuracy is only {percent(augmented)} on the augmented training images, and "
+        f"{percent(counts[0] / counts[1])} on the original ones: the augmentation is so strong "
         "that the network hardly learns."
     )
     return make_finding(
         evidence, "KD113", "Augmentation too strong", "warning", message,
         figure={"augmented_accuracy": augmented, "training_accuracy": counts[0] / counts[1],
                 **gap.figure("gap")},
-        because=f"Training accuracy of the last epochs, with augmentation, against {counts[1]:,} "
-        f"training images without; 99% interval of the difference: {points(gap.low, gap.high)}.",
+        because="Training accuracy of the last epochs, with augmentation, compared with "
+        f"{counts[1]:,} original training images; 99% interval of the difference: "
+        f"{points(gap.low, gap.high)}.",
         remedies=[{"augment": milder}], others=[f"kindsight preview {_data(evidence)}"],
         borrow=True,
     )  # fmt: skip
@@ -118,7 +119,7 @@ def inference_differs(evidence: RunEvidence) -> Diagnosis | None:
     if curves is None or counts is None or not len(curves) or not (norm or ema):
         return None
     n = train_images(evidence)
-    # The saved epoch is the best by validation, which the same fault makes a matter of chance.
+    # The saved epoch is the best by validation loss, which this fault makes unreliable.
     last = last_epochs(curves)
     trained = float(curves.accuracy[last].mean())
     gap = compare_proportions(round(trained * n), n, *counts)
@@ -133,7 +134,7 @@ def inference_differs(evidence: RunEvidence) -> Diagnosis | None:
         evidence, "KD114", "Inference differs from training", "error", message,
         figure={"training_mode_accuracy": trained, "inference_accuracy": counts[0] / counts[1],
                 **gap.figure("gap")},
-        because=f"The last epochs in training mode, against {counts[1]:,} training images in "
+        because=f"The last epochs in training mode, compared with {counts[1]:,} training images in "
         f"inference mode; 99% interval of the difference: {points(gap.low, gap.high)}.",
         remedies=remedies, borrow=True,
     )  # fmt: skip
@@ -151,7 +152,7 @@ def _inference_remedies(evidence: RunEvidence) -> tuple[list[dict[str, Any]], st
     ema = float(settings.get("ema_decay") or 0)
     if norm is None:
         return [{"ema_decay": 0.0}], (
-            f"the averaged weights (--ema-decay {ema:g}) lag behind after so few steps"
+            f"the averaged weights (--ema-decay {ema:g}) lag behind when there are few steps"
         )
     if evidence.kind == "transfer":
         return [{"train_batch_norm": False}], (
@@ -181,22 +182,23 @@ def input_scaled_twice(evidence: RunEvidence) -> Diagnosis | None:
         return None
     if stored:
         message = (
-            f"The images hold values of 0 to {inputs.image_max:g} in place of 0 to 255: they were "
+            f"The pixel values are 0 to {inputs.image_max:g} instead of 0 to 255: the images were "
             "divided by 255 before they were saved, and the network scales them again. Save the "
-            "original pixels; scaling belongs into the model."
+            "original pixels; scaling belongs in the model."
         )
         commands = [check_command(evidence.settings)]
     elif inputs.user_file:
         message = (
             f"The network's input is scaled twice: pixels of 0 to 255 are multiplied by "
-            f"{inputs.scale:.1e} before its first layer with weights, and arrive almost constant. "
+            f"{inputs.scale:.1e} before its first layer with weights, so they are almost constant. "
             "Remove one of its scaling layers."
         )
         commands = [plain_command(evidence.settings)]
     else:
         message = (
-            f"The images are almost constant: their pixels vary by {inputs.image_std:.2g} of 255, "
-            "as after scaling them twice. Save the original pixels."
+            f"The images are almost constant: the standard deviation of their pixels is only "
+            f"{inputs.image_std:.2g} of 255. They were probably scaled before they were saved. "
+            "Save the original pixels."
         )
         commands = [check_command(evidence.settings)]
     return make_finding(

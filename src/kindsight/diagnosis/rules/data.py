@@ -1,4 +1,4 @@
-"""KD107 to KD110, KD112: what the images, their labels and their split explain."""
+"""KD107 to KD110, KD112: findings on the images, their labels and their split."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ from file properties."""
 
 
 def small_validation(evidence: RunEvidence) -> Diagnosis | None:
-    """KD107: so few held-out images that the accuracy is hardly known."""
+    """KD107: there are too few held-out images to measure the accuracy."""
     held = evidence.held_out
     if held is None:
         return None
     accuracy = held.correct / len(held)
     low, high = wilson_interval(held.correct, len(held))
-    # The test split, if it is large enough, answers the question.
+    # A test split that is large enough measures the accuracy.
     others = [len(part) for name, part in evidence.predictions.items() if name == "test"]
     if (high - low) / 2 <= WIDE or max(others, default=0) > 2 * len(held):
         return None
@@ -83,8 +83,8 @@ def small_validation(evidence: RunEvidence) -> Diagnosis | None:
     if not given and possible >= 1.5 * len(held):
         remedies = [{name: int(possible)}]
     message = (
-        f"With {len(held):,} {name} images the accuracy is only known to lie between "
-        f"{percent(low)} and {percent(high)}. About {needed:,} images would fix it to within "
+        f"With {len(held):,} {name} images, all that is known is that the accuracy is between "
+        f"{percent(low)} and {percent(high)}. About {needed:,} images would measure it to within "
         f"{100 * WANTED:.0f} points."
     )
     return make_finding(
@@ -137,7 +137,7 @@ def class_collapse(evidence: RunEvidence) -> Diagnosis | None:
     one = len(lost) == 1
     message = (
         f"The {'class' if one else 'classes'} {_listed(evidence, lost)} {'is' if one else 'are'} "
-        f"almost never predicted: {right:,} of {images:,} images are recognised."
+        f"almost never predicted: {right:,} of {images:,} images are predicted correctly."
     )
     if rare:
         message += (
@@ -222,7 +222,7 @@ def leakage(evidence: RunEvidence) -> Diagnosis | None:
     if leaking >= max(2, MIN_LEAKAGE * len(held)):
         message = (
             f"{leaking:,} of {len(held):,} {name} images have a duplicate in the training split: "
-            f"the {name} accuracy of {percent(held.correct / len(held))} is partly memory."
+            f"the {name} accuracy of {percent(held.correct / len(held))} is too high."
         )
         return make_finding(
             evidence, "KD110", "Leakage suspected", "warning", message,
@@ -256,14 +256,14 @@ def leakage(evidence: RunEvidence) -> Diagnosis | None:
 
 
 def confounded_source(evidence: RunEvidence) -> Diagnosis | None:
-    """KD112: the class follows from file properties alone."""
+    """KD112: file properties alone predict the class."""
     source = evidence.source
     if source is None or (source.low - source.random) / (1 - source.random) < MIN_SKILL:
         return None
     message = (
-        f"The class can be predicted without the content of the images, in "
-        f"{percent(source.accuracy)} of cases ({percent(source.random)} by guessing): "
-        f"{source.difference}. The network may have learned that instead of the object."
+        f"File properties alone predict the class of {percent(source.accuracy)} of the images "
+        f"({percent(source.random)} by guessing): {source.difference}. The network may have "
+        "learned that instead of the object."
     )
     return make_finding(
         evidence, "KD112", "Class confounded with its source", "warning", message,

@@ -1,4 +1,4 @@
-"""KD101, KD102, KD105, KD106: too closely fitted, too loosely, not long enough, or stuck."""
+"""KD101, KD102, KD105, KD106: overfitting, underfitting, stopped too early, plateau."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def overfitting(evidence: RunEvidence) -> Diagnosis | None:
             f"{evidence.held_out_name} images; 99% interval of the gap: "
             f"{points(gap.low, gap.high)}."
         )
-    what = "the network memorises its training images" if start else "has memorised images"
+    what = "the network memorises its training images" if start else "has memorised training images"
     message = (
         f"Training accuracy is {percent(trained)}, {evidence.held_out_name} accuracy "
         f"{percent(validated)}: {begin}{' ' + what if not start else ', ' + what}."
@@ -166,7 +166,7 @@ def _held_back(settings: Mapping[str, Any], kind: str) -> dict[str, dict[str, An
     filters = [int(number) for number in settings.get("filters") or (64,)]
     if kind == "network" and max(filters) <= 8:
         listed = ", ".join(map(str, filters))
-        found[f"a network of only {listed} filters"] = {
+        found[f"its small number of filters ({listed})"] = {
             "filters": [16, 32, 64], "dense": [512], "pooling": "flatten",
         }  # fmt: skip
     if float(settings.get("label_smoothing") or 0) >= 0.7:
@@ -207,7 +207,7 @@ def stopped_early(evidence: RunEvidence) -> Diagnosis | None:
 
 
 def plateau(evidence: RunEvidence) -> Diagnosis | None:
-    """KD106: the loss has been flat for long, although the training images are not learned."""
+    """KD106: the loss has been flat for many epochs, and the training images are not learned."""
     curves, low = evidence.history, _hardly_learned(evidence)
     if curves is None or low is None or len(curves) < 10 or evidence.kind == "fine-tuned":
         return None
@@ -217,7 +217,7 @@ def plateau(evidence: RunEvidence) -> Diagnosis | None:
         return None
     flat = len(curves) - start + 1
     message = (
-        f"The last {flat} of {len(curves)} epochs brought nothing: the training loss stays at "
+        f"The last {flat} of {len(curves)} epochs improved nothing: training loss stays at "
         f"{curves.loss[-1]:.2f}, training accuracy at {percent(low[0] / low[1])}."
     )
     rate = own_rate(evidence)
@@ -269,7 +269,7 @@ def _learned(evidence: RunEvidence) -> bool:
 
 
 def _window(curves: EpochCurves) -> int:
-    """Return how many epochs tell the direction at the end."""
+    """Return the number of last epochs from which the trend is computed."""
     return max(1, min(5, len(curves) // 3))
 
 
@@ -285,7 +285,7 @@ def _still_falling(curves: EpochCurves) -> bool:
 
 
 def _slow(evidence: RunEvidence) -> float:
-    """Return the learning rate below which slow progress is a matter of the rate."""
+    """Return the learning rate below which slow progress is due to the rate."""
     return reference_rate(evidence.settings) / 10
 
 

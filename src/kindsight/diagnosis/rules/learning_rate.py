@@ -47,14 +47,12 @@ def rate_too_high(evidence: RunEvidence) -> Diagnosis | None:
     lower = usual if rate > 2 * usual else rate / 10
     if evidence.kind == "transfer" and evidence.settings.get("freeze", "all") != "all":
         lower = min(lower, 1e-4)  # pretrained layers need smaller steps than new ones
-    message = (
-        f"The learning rate of {rate:g} is too high: {what}. Smaller steps let the network learn."
-    )
+    message = f"The learning rate of {rate:g} is too high: {what}. Use a lower one."
     remedies: list[dict[str, Any]] = [{"learning_rate": float(f"{lower:.1g}")}]
     return make_finding(
         evidence, "KD103", "Learning rate too high", severity, message,
         figure={"learning_rate": rate, "usual_learning_rate": usual, **figure},
-        because=f"Training loss by epoch: {_listed(curves)}; guessing would have {guess:.2f}.",
+        because=f"Training loss by epoch: {_listed(curves)}; guessing has a loss of {guess:.2f}.",
         remedies=remedies, others=[_finder(evidence)], borrow=True,
     )  # fmt: skip
 
@@ -116,8 +114,8 @@ def rate_too_low(evidence: RunEvidence) -> Diagnosis | None:
         return None
     message = (
         f"The learning rate of {rate:g} is too low: after {len(curves)} epochs the training loss "
-        f"has moved from {curves.loss[0]:.2f} to {curves.loss[-1]:.2f} only. Larger steps arrive "
-        "sooner."
+        f"has only changed from {curves.loss[0]:.2f} to {curves.loss[-1]:.2f}. A higher rate "
+        "learns faster."
     )
     return make_finding(
         evidence, "KD104", "Learning rate too low", "warning", message,

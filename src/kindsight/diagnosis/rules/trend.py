@@ -1,4 +1,4 @@
-"""What the curves of a training show: its level, its direction at the end, its gap."""
+"""Level, trend and gap of the training curves."""
 
 from __future__ import annotations
 

@@ -97,10 +97,10 @@ def view_risk(curve: RiskCoverage | None) -> dict[str, Any] | None:
         "chosen": chosen,
         "chart": draw_lines(
             [line],
-            label="Risk-coverage curve: accuracy among the answered images by the fraction of "
-            f"images that are answered; {percent(points[-1].accuracy)} if all are answered",
-            x_name="coverage: fraction of images answered",
-            y_name="accuracy among the answered",
+            label="Risk-coverage curve: accuracy of the labelled images by the fraction of "
+            f"images that are labelled; {percent(points[-1].accuracy)} if all are labelled",
+            x_name="coverage: fraction of images labelled",
+            y_name="accuracy of the labelled images",
             marks=marks,
             x_percent=True,
             x_range=(0.0, 1.0),

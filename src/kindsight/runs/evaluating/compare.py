@@ -340,8 +340,8 @@ def _classified(
                 trained.add(key)
         if scores.trained_on is None:
             notes.append(
-                f"{quoted(name)} does not record its training images: some of these may be among "
-                "them."
+                f"{quoted(name)} does not record its training images: some of the compared images "
+                "may be among them."
             )
         results.append(found)
     every, common = set[Key]().union(*results), set.intersection(*map(set, results))
@@ -378,12 +378,12 @@ def _sentence(first: str, second: str, pair: PairedComparison) -> str:
     if pair.images_needed is None:
         return (
             f"{first} and {second} are equally accurate on these images; the true difference may "
-            f"be {_points(low)} to {_points(high)} points."
+            f"be between {_points(low)} and {_points(high)} points."
         )
     direction = "higher" if pair.difference > 0 else "lower"
     return (
         f"The accuracy of {second} is {direction} than that of {first} by {points}, which could be "
-        f"chance ({p_value}); about {pair.images_needed:,} images would be needed to see such a "
+        f"chance ({p_value}); about {pair.images_needed:,} images are needed to detect such a "
         "difference."
     )
 

@@ -185,7 +185,7 @@ def _settings(record: RunRecord) -> TrainSettings:
     if record.settings is None:
         raise UsageError(
             f"{record.folder} is a bundle without {SETTINGS_FILE}: the settings of its training "
-            "are not known. Give the folder of a run of 'kindsight train'."
+            "are unknown. Give the folder of a run of 'kindsight train'."
         )
     trainer = record.settings.training()
     if isinstance(trainer, FrozenTrainer) and trainer.budget is not None:
@@ -285,15 +285,14 @@ def _compare_on_test(
     checkpoint: Path,
 ) -> TestComparison:
     """Compare original and best training on the test split."""
-    source = "the run's own test split, which no experiment saw"
+    source = "the run's own test split, which no experiment used"
     if images.own_test and "test" in record.predictions:
         old = record.predictions["test"]
     else:
         original_run = _train(original, folder, "original", show, checkpoint)
         old = load_run(original_run).predictions["test"]
         source = (
-            "a test split that was split off before the experiments; the original was trained "
-            "again without it"
+            "a test split made before the experiments; the original was trained again without it"
         )
     new = load_run(best_run).predictions["test"]
     row_of = {path: row for row, path in enumerate(old.paths)}
