@@ -181,6 +181,6 @@ def test_the_calibration_error_is_compared_with_noise():
     assert "Noise alone gives an ECE of" in text and "the probabilities are miscalibrated" in text
     sharp = np.repeat([[0.5, 0.5]], 40, axis=0)
     even = evaluate(sharp, np.arange(40) % 2, ["a", "b"])
-    assert "no evidence against" in " ".join(
+    assert "no evidence of miscalibration" in " ".join(
         "\n".join(evaluation_lines(even, Paint.none())).split()
     )

@@ -1,4 +1,4 @@
-"""All rules, in the order of what explains most."""
+"""All rules; a rule that explains others comes first."""
 
 from __future__ import annotations
 

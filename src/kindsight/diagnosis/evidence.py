@@ -25,10 +25,10 @@ __all__ = [
 Numbers = NDArray[np.float64]
 
 HELD_OUT = ("validation", "test")
-"""Splits that the model was not fitted on, the first one the more often present."""
+"""Splits that the model was not fitted on; the first one is present more often."""
 
 MAX_PATHS = 20
-"""Images that are named."""
+"""Number of images that a finding names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class SplitPredictions:
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """Mistakes of a classifier on images that it was not fitted on, by its confidence."""
+    """Mistakes of a classifier on images that it was not fitted on, by confidence."""
 
     images: int
     mistakes: int
@@ -172,7 +172,7 @@ class FrozenEstimate:
 
 @dataclass(frozen=True, eq=False)
 class RunEvidence:
-    """All that the rules may use; what is not known is None or empty.
+    """Everything that the rules may use; unknown values are None or empty.
 
     Parameters
     ----------

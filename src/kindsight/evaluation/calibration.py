@@ -33,7 +33,7 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 """The lowest and the highest fitted temperature."""
 
 MIN_CALIBRATION_IMAGES = 10
-"""Fewer images are too few to fit a temperature."""
+"""Minimum number of images to fit a temperature."""
 
 _STEPS = 100
 _BLOCK = 1 << 20

@@ -1,4 +1,4 @@
-"""Learning curves: accuracy by number of training images, and what more images would bring.
+"""Learning curves: accuracy by number of training images, and the gain of more images.
 
 The held-out images are the same for every number of training images, so their noise moves the
 whole curve up or down and hardly changes its slope. The covariance of the errors says so to the
@@ -26,7 +26,7 @@ LEVEL = 0.9
 """Probability of the intervals."""
 
 FEWEST_IMAGES = 10
-"""Held-out images of a class below which nothing is said about it."""
+"""Minimum number of held-out images of a class whose gain is estimated."""
 
 DRIFT = 0.15
 """Standard deviation by which the exponent of a learning curve changes within a doubling.
@@ -40,7 +40,7 @@ FURTHEST = 4.0
 """The end of the fitted curve, in multiples of the present number of training images."""
 
 LITTLE = 0.002
-"""A gain below this is called none, as a fraction."""
+"""Gain, as a fraction, below which more images are said to hardly help."""
 
 SHRINKAGE = 0.98
 """Factor of the correlations of the errors at two sizes, so that their matrix can be inverted."""
@@ -150,7 +150,7 @@ class CurveErrors:
 
 @dataclass(frozen=True)
 class Gain:
-    """What more images would bring.
+    """The gain of more images.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class ClassCurve:
     double: Gain | None
 
     def sentence(self) -> str:
-        """Return what twice as many images would bring."""
+        """Return a sentence on the gain of twice as many images."""
         if self.double is None:
             return (
                 f"{self.name}: {self.held_out} held-out images are too few to predict the "
@@ -271,12 +271,12 @@ class LearningCurve:
 
     @property
     def double(self) -> Gain:
-        """What twice as many images would bring."""
+        """Gain of twice as many images."""
         return _gain(self.law, self.images)
 
     @property
     def sentence(self) -> str:
-        """What twice as many images would bring, in words."""
+        """Gain of twice as many images, as a sentence."""
         double = self.double
         if double.high < LITTLE:
             return (

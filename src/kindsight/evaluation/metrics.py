@@ -65,7 +65,7 @@ _NONE: Interval = (math.nan, math.nan)
 _UNKNOWN_ERROR = CalibrationError(math.nan)
 
 _SEED = 0
-"""Of the bootstrap: the same predictions always have the same intervals."""
+"""Seed of the bootstrap: the same predictions always have the same intervals."""
 
 
 @dataclass(frozen=True)

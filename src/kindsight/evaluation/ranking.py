@@ -107,7 +107,7 @@ def rank_images(
 def label_ranks(
     probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
-    """Return how many classes come before the label: int64 (n,); of equals, the first is before."""
+    """Return the number of classes ranked above the label: int64 (n,); ties by class order."""
     own = np.take_along_axis(probabilities, targets[:, None].astype(np.int64), axis=1)
     before = np.arange(probabilities.shape[1]) < targets[:, None]
     ahead = (probabilities > own) | ((probabilities == own) & before)

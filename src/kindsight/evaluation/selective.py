@@ -1,12 +1,12 @@
-"""Selective classification: accuracy among the images that a classifier answers.
+"""Selective classification: accuracy of the images that a classifier labels.
 
-An image is answered if its confidence (the probability of the most probable class) reaches a
-threshold. The risk-coverage curve gives, for each threshold, the fraction of images answered
+An image is labelled if its confidence (the probability of the most probable class) reaches a
+threshold. The risk-coverage curve gives, for each threshold, the fraction of images labelled
 (coverage) and their accuracy.
 
-A wanted accuracy is promised by fixed-sequence testing with several starts: from each start,
+A target accuracy is promised by fixed-sequence testing with several starts: from each start,
 thresholds are tested one after another, the more selective first, each by the exact binomial test
-of "the accuracy among the answered is below the wanted one", until one is not rejected. The lowest
+of "the accuracy of the labelled images is below the target", until one is not rejected. The lowest
 threshold that was rejected is used. Each start has an equal part of the probability of an error,
 1 - `CONFIDENCE`, so that the promise fails with at most this probability, for images drawn as the
 held-out ones were. With one start, a single wrong label among the most confident predictions would
@@ -92,22 +92,22 @@ class RiskCoverage:
         falling, n = confidence[order], len(order)
         hits = np.cumsum(correct[order])
         counts = np.unique(np.ceil(np.linspace(1, n, min(n, POINTS))).astype(np.int64))
-        # Images of equal confidence are answered together.
+        # Images of equal confidence are labelled together.
         counts = np.unique(np.searchsorted(-falling, -falling[counts - 1], side="right"))
         return cls(falling[counts - 1], counts.astype(np.int64), hits[counts - 1], n)
 
     @property
     def coverage(self) -> NDArray[np.float64]:
-        """float64 (points,): fraction of the images answered."""
+        """float64 (points,): fraction of the images labelled."""
         return self.answered / self.images
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """float64 (points,): accuracy among the answered."""
+        """float64 (points,): accuracy of the labelled images."""
         return self.correct / self.answered
 
     def threshold_for_coverage(self, coverage: float) -> float:
-        """Return the highest threshold at which a new image is answered with this probability.
+        """Return the highest threshold at which a new image is labelled with this probability.
 
         The threshold is the confidence of the ceil(coverage x (n + 1))-th most confident image, so
         that the probability is at least `coverage` for images drawn as the held-out ones were; 0
@@ -120,12 +120,12 @@ class RiskCoverage:
     def threshold_for_accuracy(self, accuracy: float) -> float | None:
         """Return the lowest threshold that promises an accuracy; None if none does.
 
-        See this module's description. The threshold is 0 where all images are answered.
+        See this module's description. The threshold is 0 if all images are labelled.
         """
         if accuracy >= 1:
             return None
         error = (1 - CONFIDENCE) / STARTS
-        # With fewer images, even no wrong one is not enough.
+        # With fewer images, even zero errors are not enough.
         fewest = 1 if accuracy <= 0 else math.log(error) / math.log(accuracy)
         first, last = int(np.searchsorted(self.answered, fewest)), len(self.answered) - 1
         reached = -1
@@ -141,7 +141,7 @@ class RiskCoverage:
         return 0.0 if reached == last else float(self.thresholds[reached])
 
     def _error(self, point: int, accuracy: float) -> float:
-        """Return the probability of so few wrong predictions if the accuracy were this."""
+        """Return the probability of at most the observed errors at a given true accuracy."""
         answered = int(self.answered[point])
         return binomial_tail(answered - int(self.correct[point]), answered, 1 - accuracy)
 
@@ -155,7 +155,7 @@ class RiskCoverage:
         return low / _PROMISES
 
     def at(self, threshold: float) -> tuple[float, float]:
-        """Return coverage and accuracy at a threshold; the accuracy is NaN if none is answered."""
+        """Return coverage and accuracy at a threshold; the accuracy is NaN if none is labelled."""
         reached = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
         if reached < 0:
             return 0.0, math.nan

@@ -18,10 +18,10 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_MAPPED = 2000
-"""Most images of a map: t-SNE compares all pairs."""
+"""Maximum number of images of a map: t-SNE compares all pairs."""
 
 FEWEST_NEIGHBOURS = 12
-"""Images from which t-SNE is used."""
+"""Minimum number of images for t-SNE."""
 
 PERPLEXITY = 20.0
 """Effective number of neighbours of an image."""

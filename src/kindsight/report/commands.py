@@ -10,7 +10,7 @@ __all__ = ["reproduce"]
 
 
 def reproduce(data: ReportData) -> list[tuple[str, str]]:
-    """Return commands with what each of them does: two for use, then those to reproduce the run."""
+    """Return commands with a description of each: two for use, then those to reproduce the run."""
     if not data.run_folder:
         return []
     folder = shlex.quote(data.run_folder)

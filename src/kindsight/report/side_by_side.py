@@ -200,7 +200,7 @@ def _shown(value: float | None) -> str:
 
 
 def _different_settings(runs: Sequence[ReportData]) -> list[tuple[str, list[str]]]:
-    """Return the settings that not all runs share."""
+    """Return the settings that differ between runs."""
     every: list[Mapping[str, str]] = [run.settings for run in runs]
     names = sorted({name for settings in every for name in settings})
     rows = [

@@ -21,7 +21,7 @@ class Diagnosis(Protocol):
 
     @property
     def title(self) -> str:
-        """Name of what was found."""
+        """Title of the finding."""
 
     @property
     def severity(self) -> str:

@@ -211,7 +211,7 @@ class CrossValidation:
         return [fold.evaluation(self.dataset) for fold in self.folds]
 
     def choices(self, trainer: Trainer) -> FoldChoices | None:
-        """Return epochs and temperature of the final model; None where it chooses itself.
+        """Return epochs and temperature of the final model; None where it selects them itself.
 
         Of each phase, the median over the folds of its epochs up to the one whose weights the fold
         has; the geometric mean of the temperatures.
@@ -235,7 +235,7 @@ class CrossValidation:
 
     @property
     def standard_deviation(self) -> float:
-        """Of the folds' accuracies, between them (n - 1)."""
+        """Standard deviation of the folds' accuracies (n - 1)."""
         return statistics.stdev(each.accuracy for each in self.evaluations())
 
     def with_model(self, model: FittedModel, seconds: float) -> CrossValidation:

@@ -32,7 +32,7 @@ def measure_uncertainty(
     held_out : HeldOutPredictions or None
         Of the fitted model.
     target_accuracy, target_coverage : float, optional
-        Of the answered images, 0 to 1; without either, no threshold is set.
+        Of the labelled images, 0 to 1; without either, no threshold is set.
     """
     if held_out is None or not len(held_out):
         return {}

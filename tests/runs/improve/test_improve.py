@@ -170,7 +170,7 @@ def test_an_interrupted_search_continues(frozen):
     trained = {stage.split(":")[0] for stage in stages if stage.startswith("Experiment")}
     assert not {"Experiment 1", "Experiment 2"} & trained and "Experiment 3" in trained
     again = improve(run, budget="1h")
-    assert again.experiments == result.experiments and "Finished before" in again.notes[-1]
+    assert again.experiments == result.experiments and "finished before" in again.notes[-1]
 
 
 def test_folders_of_others_are_left_alone(frozen, tmp_path):

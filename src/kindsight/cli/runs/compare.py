@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "comparison_lines"]
 
 WIDEST_NAME = 40
-"""Columns of a run's name."""
+"""Maximum width of a run's name, in columns."""
 
 
 def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)

@@ -1,4 +1,4 @@
-"""``kindsight diagnose``: what limits a trained classifier, and what to try first."""
+"""``kindsight diagnose``: find what limits a trained classifier, and what to try first."""
 
 from __future__ import annotations
 

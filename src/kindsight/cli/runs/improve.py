@@ -132,7 +132,7 @@ def _line(experiment: Experiment, search: Search, timer: Timer) -> str:
 
     folds = search.explored
     if experiment.stopped:
-        found = f"given up: {experiment.stopped}"
+        found = f"stopped: {experiment.stopped}"
     else:
         found = f"{percent(experiment.accuracy(folds))}, log loss {experiment.log_loss(folds):.3f}"
     left = clock_time(max(0.0, timer.left))
@@ -180,7 +180,7 @@ def _table(result: ImproveResult, paint: Paint, width: int) -> Iterator[str]:
     images = next((row.images for row in result.experiments if row.images), 0)
     line = f"On {amount(images, 'held-out image')}; differences are paired, in points."
     if given_up:
-        line += f" {amount(given_up, 'experiment')} given up: see improve.json."
+        line += f" {amount(given_up, 'experiment')} stopped early: see improve.json."
     for part in wrapped(line, width, 2):
         yield paint(part, "dim")
 

@@ -21,7 +21,7 @@ SHOWN_CLASSES = 20
 """Classes in the table; the others are in the output of --json."""
 
 WIDEST_NAME = 30
-"""Columns of a class name."""
+"""Maximum width of a class name, in columns."""
 
 
 def learning_curve(

@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["suggest"]
 
 SHOWN = 10
-"""Suggestions in the terminal."""
+"""Number of suggestions shown in the terminal."""
 
 ON_SHEET = 200
-"""Suggestions on the contact sheet."""
+"""Number of suggestions on the contact sheet."""
 
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
 
 WIDEST_NAME, WIDEST_PATH = 24, 60
-"""Columns of a class name and of a path."""
+"""Maximum width, in columns, of a class name and of a path."""
 
 
 def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)

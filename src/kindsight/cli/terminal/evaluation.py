@@ -21,13 +21,13 @@ __all__ = [
 ]  # fmt: skip
 
 WIDEST_NAME = 30
-"""Columns of a class name in tables."""
+"""Maximum width of a class name in tables, in columns."""
 
 MOST_ROWS = 40
-"""Classes up to which all are listed; of more, those with the lowest recall."""
+"""Maximum number of classes listed; if there are more, those with the lowest recall."""
 
 MOST_CLASSES = 15
-"""Classes up to which the confusion matrix is shown."""
+"""Maximum number of classes for which the confusion matrix is shown."""
 
 CONFUSIONS = 10
 """Pairs of classes listed instead of a larger matrix."""
@@ -92,7 +92,7 @@ def confusion_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterato
 
 
 def slice_lines(slices: Sequence[Slice], *, every: bool, paint: Paint) -> Iterator[str]:
-    """Yield the slices on which the accuracy is lower than chance allows, or all of them."""
+    """Yield the slices on which the accuracy is lower than chance explains, or all slices."""
     worse = sum(each.is_worse for each in slices)
     compared = amount(len(slices), "slice")
     yield ""
@@ -126,7 +126,7 @@ def slice_lines(slices: Sequence[Slice], *, every: bool, paint: Paint) -> Iterat
 
 
 def cost_lines(costs: CostEvaluation, paint: Paint) -> Iterator[str]:
-    """Yield the mean cost of the predictions and of the cheapest decisions."""
+    """Yield the mean cost of the predictions, and of the decisions with the lowest cost."""
     header = ("decision", "mean cost", "95% CI")
     rows = [
         ("most probable class", _cost(costs.mean), _cost_ends(costs.interval)),
@@ -202,14 +202,14 @@ def _figure_lines(evaluation: Evaluation, paint: Paint) -> list[str]:
 
 
 def _calibration_lines(evaluation: Evaluation) -> Iterator[str]:
-    """Yield whether the ECE is more than noise."""
+    """Yield a sentence on whether noise explains the ECE."""
     found = evaluation.calibration
     if math.isnan(found.limit):
         return
     verdict = (
         "the probabilities are miscalibrated"
         if evaluation.is_miscalibrated
-        else "this one is no evidence against the probabilities"
+        else "this ECE is no evidence of miscalibration"
     )
     yield ""
     yield from wrapped(

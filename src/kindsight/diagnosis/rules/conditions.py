@@ -19,10 +19,10 @@ from kindsight.evaluation.intervals import wilson_interval
 __all__ = ["augmentation_too_strong", "inference_differs", "input_scaled_twice", "miscalibration"]
 
 MIN_MISCALIBRATION = 0.03
-"""Calibration error above the noise level that matters to a user."""
+"""Amount by which the calibration error has to exceed noise to be reported."""
 
 MIN_CHANGE = 0.1
-"""Certain difference of accuracy between training mode and inference mode."""
+"""Difference of accuracy between training mode and inference mode that is reported."""
 
 LEARNED = 0.9
 

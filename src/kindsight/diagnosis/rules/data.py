@@ -33,17 +33,17 @@ WANTED = 0.05
 """Half width that an enlarged validation split is to reach."""
 
 MIN_SUPPORT = 5
-"""Images of a class below which its recall says nothing."""
+"""Minimum number of images of a class whose recall is used."""
 
 MIN_LABELS = 60
-"""Images below which labels are not questioned."""
+"""Minimum number of images for a finding on labels."""
 
 MIN_CONFIDENT = 5
-"""Mistakes at high confidence below which labels are not questioned."""
+"""Minimum number of mistakes at high confidence for a finding on labels."""
 
 CONFIDENT_SHARE = 0.08
-"""Share of the mistakes in the more confident half of the images that is certain before labels are
-questioned. Frozen heads have 0 to 5% there on three clean datasets, and 31 to 36% with 12 to 15% of
+"""Fraction of the mistakes in the more confident half of the images from which labels are
+reported. Frozen heads have 0 to 5% there on three clean datasets, and 31 to 36% with 12 to 15% of
 the labels wrong."""
 
 MOST_CONFIDENT = 0.25
@@ -53,10 +53,10 @@ MIN_SKILL_OF_NETWORKS = 0.65
 """Skill, from predicting the largest class (0) to perfection (1), of networks trained by epochs."""
 
 MIN_WRONG = 0.01
-"""Share of wrong labels below which they do not limit a classifier."""
+"""Fraction of wrong labels below which they do not limit a classifier."""
 
 MIN_LEAKAGE = 0.05
-"""Share of held-out images with a duplicate in training, or gap between validation and test."""
+"""Fraction of held-out images with a duplicate in training, or gap to the test accuracy."""
 
 MIN_SKILL = 0.25
 """As of the check of the data: skill, from guessing (0) to perfection (1), of predicting the class
@@ -195,7 +195,8 @@ def wrong_labels(evidence: RunEvidence) -> Diagnosis | None:
                 "wrong_labels": estimate / found.images},
         because=f"Of {found.images:,} images that the model was not fitted on, the half with the "
         f"highest confidence has {percent(found.confident / found.mistakes)} of the mistakes, "
-        f"where hard images would have hardly any; first {', '.join(found.paths[:3])}.",
+        "where hard images would have hardly any. The most confident ones: "
+        f"{', '.join(found.paths[:3])}.",
         others=[check_command(evidence.settings)],
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from kindsight.evaluation.intervals import wilson_interval
 __all__ = ["overfitting", "plateau", "stopped_early", "underfitting"]
 
 MIN_GAP = 0.05
-"""Gap between training and validation accuracy that is certain before overfitting is reported."""
+"""Gap between training and validation accuracy from which overfitting is reported."""
 
 LEARNED = 0.9
 """Training accuracy above which a network has learned its training images."""

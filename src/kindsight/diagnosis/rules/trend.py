@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 REFERENCE_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
-"""The learning rates that a training has by default."""
+"""Default learning rates by optimizer."""
 
 LAST = 3
 """Epochs whose mean is the level at the end: one epoch alone is noise."""

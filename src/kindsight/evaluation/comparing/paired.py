@@ -33,7 +33,7 @@ SIGNIFICANT = 0.05
 """Corrected p-value below which a difference is real."""
 
 POWER = 0.8
-"""Chance to see a difference of this size with the number of images needed."""
+"""Probability of detecting the difference with `images_needed` images."""
 
 _SEED = 0
 

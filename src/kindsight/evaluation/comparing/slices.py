@@ -25,7 +25,7 @@ SIGNIFICANT = 0.05
 """Corrected p-value below which the accuracy on a slice is reported as worse."""
 
 FEWEST = 10
-"""Fewest images of a slice."""
+"""Minimum number of images of a slice."""
 
 MOST_VALUES = 50
 """Most values of one column that are compared: the most frequent ones."""

@@ -31,7 +31,7 @@ from kindsight.training.trainer import NETWORK, TRANSFER, kind_of
 __all__ = ["build_evidence", "count_classes", "distinct_predictions", "epoch_curves"]
 
 _WEIGHTED = ("Conv", "Dense", "Depthwise", "Separable", "BatchNormalization")
-"""Beginnings of the names of layers with weights."""
+"""Prefixes of the names of layers with weights."""
 
 MAX_LEAKAGE_BYTES = 64 * 2**20
 
@@ -176,7 +176,7 @@ def _inputs(
 
 
 def _input_scale(path: Path) -> float | None:
-    """Return what the layers before the first one with weights multiply pixels by; None if unknown.
+    """Return the factor by which layers before the first weights scale pixels; None if unknown.
 
     Layers whose factors are in the config are understood: ``Rescaling``, and ``Normalization`` with
     a given variance.
@@ -199,7 +199,7 @@ def _input_scale(path: Path) -> float | None:
 
 
 def _factor(layer: str, config: Mapping[str, Any]) -> float | None:
-    """Return what a scaling layer multiplies its input by; None if its config does not say."""
+    """Return the factor of a scaling layer; None if its config does not contain it."""
     if layer == "Rescaling":
         values = np.ravel(np.array(config.get("scale"), object))
     else:

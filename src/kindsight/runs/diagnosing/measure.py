@@ -36,10 +36,10 @@ __all__ = ["Measured", "MeasuredImages", "estimate_frozen_head", "measure_images
 T = TypeVar("T")
 
 SAMPLE = 200
-"""Images that are measured: they take some tenths of a second, once on a machine."""
+"""Number of images that are measured; takes a few tenths of a second, once per machine."""
 
 MAX_TEXT = 4000
-"""Characters of a text that is read back."""
+"""Maximum number of characters of a text that is read back."""
 
 MAX_FIT = 2000
 """Training images of the estimate of a frozen head."""
@@ -274,7 +274,7 @@ def estimate_frozen_head(
 
 
 def _ridge_correct(features: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> int:
-    """Return how many of the rows from `count` on a ridge regression on the others gets right."""
+    """Return how many rows from `count` on a ridge regression on the others predicts correctly."""
     mean, spread = features[:count].mean(axis=0), features[:count].std(axis=0)
     scaled = ((features - mean) / np.maximum(spread, 1e-6)).astype(np.float64)
     known, other = scaled[:count], scaled[count:]

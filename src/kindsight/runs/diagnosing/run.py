@@ -188,7 +188,7 @@ def _estimate(dataset: ImageDataset, settings: TrainSettings) -> FrozenEstimate 
 
 
 def _measure_again(record: RunRecord, settings: TrainSettings) -> Measured:
-    """Measure the images of a run if its data are where they were."""
+    """Measure the images of a run if its data has not moved."""
     known = {image.path: image for image in record.images}
     with contextlib.suppress(KindsightError, OSError):
         dataset = open_data(settings)

@@ -1,4 +1,4 @@
-"""Compare runs on the same images, paired, and say whether the difference is real."""
+"""Compare runs on the same images, paired, and report whether the difference is real."""
 
 from __future__ import annotations
 

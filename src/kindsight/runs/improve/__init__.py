@@ -1,4 +1,4 @@
-"""Controlled experiments on a finished run: what helps it, by how much, and the best of it."""
+"""Controlled experiments on a finished run: which changes help, and by how much."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def factors_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> tuple[
 
 
 def remedies_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> list[Changes]:
-    """Return what the findings recommend in order, without another model or split."""
+    """Return the changes that findings recommend, in order, except of model or split."""
     return [
         remedy
         for finding in findings

@@ -48,11 +48,11 @@ Called with None while features are computed."""
 
 
 class StopExperiment(Exception):  # noqa: N818 (no error)
-    """An experiment is given up before its end; the message says why."""
+    """An experiment is stopped before its end; the message says why."""
 
 
 class OutOfTime(StopExperiment):
-    """The same because the time is over: with more time, it is run again."""
+    """As StopExperiment, because the time is over: with more time, the experiment is run again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Experiment:
     results : dict of int to FoldResult
         By fold.
     stopped : str
-        Why it was given up; empty where it was not.
+        Why it was stopped early; empty if it was not.
     """
 
     number: int
@@ -209,7 +209,7 @@ class Laboratory:
         return self.result(found)
 
     def is_stored(self, changes: Mapping[str, Any], fold: int) -> bool:
-        """Return whether a fold was trained before, or given up."""
+        """Return whether a fold was trained before, or stopped early."""
         path = self._file(changes, fold)
         return path.exists() or path.with_suffix(".txt").exists()
 
@@ -374,7 +374,7 @@ def _curve(history: Sequence[EpochRow]) -> dict[int, float]:
 
 
 def _read_reason(path: Path, key: str) -> str:
-    """Return why an experiment was given up before; empty if it was not."""
+    """Return why an experiment was stopped early before; empty if it was not."""
     try:
         with path.open("rb") as file:
             lines = file.read(MAX_REASON).decode("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The images of the experiments: a test split that none of them sees, and folds of the others."""
+"""The images of the experiments: a test split that none of them uses, and folds of the rest."""
 
 from __future__ import annotations
 

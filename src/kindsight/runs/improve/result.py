@@ -37,7 +37,7 @@ class ExperimentRow:
     images : int
         Held-out images.
     accuracy, log_loss : float or None
-        On these images; None where it was given up.
+        On these images; None if it was stopped early.
     difference : PairedComparison or None
         From the experiment that it is compared with, on the same images.
     effect : str
@@ -46,7 +46,7 @@ class ExperimentRow:
     seconds : float
         Of all its trainings.
     note : str
-        Why it was given up.
+        Why it was stopped early.
     """
 
     number: int
@@ -64,7 +64,7 @@ class ExperimentRow:
 
 @dataclass(frozen=True)
 class TestComparison:
-    """Original and best training on the test split, which no experiment saw.
+    """Original and best training on the test split, which no experiment used.
 
     Parameters
     ----------

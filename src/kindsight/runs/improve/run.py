@@ -112,7 +112,10 @@ def improve(
         if finished is not None and seconds <= finished.budget:
             return replace(
                 finished,
-                notes=(*finished.notes, "Finished before; a longer --budget continues it."),
+                notes=(
+                    *finished.notes,
+                    "This search was finished before; a longer --budget continues it.",
+                ),
             )
         clock = timer or Timer(seconds, used)
         try:
@@ -331,7 +334,7 @@ def _result(
     notes = []
     skipped = sum(bool(each.stopped) for each in search.experiments)
     if skipped:
-        notes.append(f"{amount(skipped, 'experiment')} given up before the end.")
+        notes.append(f"{amount(skipped, 'experiment')} stopped before the end.")
     return ImproveResult(
         record.folder, folder, verdict.accepted, verdict.reason, dict(changes), describe(changes),
         verdict.difference, verdict.tests, verdict.p_value,

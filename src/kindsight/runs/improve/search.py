@@ -148,7 +148,7 @@ class Search:
     reserve : callable
         From an experiment's changes to the seconds that must be left for its final training.
     on_experiment : callable
-        Called with each experiment when it is finished or given up.
+        Called with each experiment when it is finished or stopped early.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Search:
         return original
 
     def _choose_folds(self, original: Experiment, reference: Experiment, usable: float) -> None:
-        """Explore two folds in place of one where experiments are cheap, and three are left."""
+        """Explore two folds instead of one if experiments are cheap and three folds are left."""
         cost = self._estimate(reference.changes) + self._estimate({}) / max(1, TWO_FOLDS)
         if len(self.all_folds) < 4 or (cost and usable / cost < TWO_FOLDS):
             return
@@ -298,7 +298,7 @@ class Search:
                 queue.insert(0, longer)
 
     def _confirm(self, original: Experiment) -> Verdict:
-        """Compare the best experiment with the original, on images that did not choose it."""
+        """Compare the best experiment with the original, on images that did not select it."""
         best = self.best()
         if best is None or not self._is_better(best, original):
             return _no_change("No experiment was clearly better than the original.")
@@ -462,7 +462,7 @@ class Search:
     def _first_combinations(
         self, reference: Experiment, space: Mapping[str, Sequence[Changes]]
     ) -> list[Changes]:
-        """Return the combinations to begin with: all that helped, and what the diagnosis says."""
+        """Return the first combinations: all changes that helped, and those of the diagnosis."""
         helped: dict[str, Any] = {}
         for name, levels in space.items():
             if name == "epochs":
@@ -517,15 +517,15 @@ def decide(
         accepted = (
             accepts(best, original, folds) and p_value <= LEVEL / len(chances) and fewer_errors
         )
-        reason = "Better than chance explains."
+        reason = "Chance does not explain the gain."
         if not accepted:
-            reason = f"Chance explains the difference of the best one ({best.words})."
+            reason = f"Chance explains the gain of the best experiment ({best.words})."
         verdicts.append(Verdict(accepted, best, difference, folds, tests, p_value, reason))
     return next((each for each in verdicts if each.accepted), verdicts[0])
 
 
 def loss_test(new: NDArray[np.float64], old: NDArray[np.float64]) -> float:
-    """Return the probability of so much lower losses if both classifiers were equally good.
+    """Return the probability of losses at least as much lower if both classifiers were equal.
 
     The one-sided z-test of the mean of the paired differences. With fewer than
     :data:`MIN_LOSSES` images, whose mean need not be normally distributed, it is 1.

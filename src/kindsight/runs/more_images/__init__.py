@@ -1,1 +1,1 @@
-"""What more images would bring, and which ones to label next."""
+"""The gain of more images, and the images to label next."""

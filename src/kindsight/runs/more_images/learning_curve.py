@@ -1,4 +1,4 @@
-"""The learning curve of a run: what more images would bring."""
+"""The learning curve of a run: the gain of more images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def learning_curve(
     write: bool = True,
     progress: Progress | None = None,
 ) -> LearningCurve:
-    """Return the accuracy by number of training images of a run, and what more would bring.
+    """Return the accuracy of a run by number of training images, and the gain of more images.
 
     A head on frozen features is refitted on nested subsets of the images and evaluated on images
     that were held out: on each image once, in folds, where the run's split was random; on the run's
@@ -187,7 +187,7 @@ def _split_as_before(images: FrozenImages, record: RunRecord) -> FrozenImages:
 def _labelled(
     images: FrozenImages, fitted: FittedFrozenHead, already_split: bool
 ) -> LabelledFeatures:
-    """Return what is refitted: the features of the images that are in a split."""
+    """Return the data to refit on: the features of the images that are in a split."""
     dataset = images.dataset
     wanted = ("train", "validation", "test") if already_split else ("train", "validation")
     rows = np.array([row for row, split in enumerate(dataset.split) if split in wanted], np.int64)

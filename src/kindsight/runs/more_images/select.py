@@ -111,7 +111,7 @@ class Shortlist:
 
 
 def selection_space(features: Floats, logits: Floats) -> Floats:
-    """Return vectors in which images are compared: what they show, and what the classifier says.
+    """Return the vectors in which images are compared: features and logits.
 
     Features alone choose images that differ in ways that no class depends on; logits alone hardly
     differ between two classes. Both count equally: on other splits than the benchmark's, the gain

@@ -49,7 +49,7 @@ UNKNOWN_SHARE = 0.2
 Some of them are of no class at all, and some show what the labelled images lack."""
 
 SHOWN_IN_NOTEBOOK = 12
-"""Images that a notebook shows."""
+"""Maximum number of images that a notebook shows."""
 
 CHUNK = 512
 """Predictions that are compared with the training images at once."""
@@ -99,7 +99,7 @@ class Suggestion:
 
 @dataclass(frozen=True, eq=False)
 class Suggestions:
-    """The images to label next, and what became of the others.
+    """The images to label next, and the numbers of those left out.
 
     Parameters
     ----------
