@@ -46,7 +46,8 @@ def commands(app: typer.Typer, words: str) -> Iterator[tuple[str, Callable[..., 
     """Yield every command with the function behind it, in the order of the help."""
     for command in app.registered_commands:
         assert command.callback is not None
-        yield f"{words} {command.name or command.callback.__name__}", command.callback
+        name = command.name or command.callback.__name__.replace("_", "-")
+        yield f"{words} {name}", command.callback
     for group in app.registered_groups:
         inner = group.typer_instance
         assert inner is not None

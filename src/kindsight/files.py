@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 # A list of numbers over several lines. In a text, a line feed would be escaped.
-_NUMBERS = re.compile(r"\[\n +([-+.\deE]+(?:,\n +[-+.\deE]+)*)\n *\]")
+_NUMBERS = re.compile(r"\[\n([-+.\deE, \n]+)\]")
 
 MAX_TOML_BYTES = 2**20
 """Limit of the size of a TOML file."""

@@ -140,5 +140,5 @@ def test_the_part_of_the_bundle():
     assert part["threshold"] == known_threshold(fitted.held_out, 0.9)
     assert (part["known_kept"], part["images"], part["source"]) == (0.9, 40, "x")
     rows = np.array([3, 50])
-    replaced = fitted.replaced(rows, np.array([7.0, 8.0], np.float32))
-    assert replaced.tolist() == [fitted.held_out[3], 8.0]
+    found = fitted.scores(rows, features[[3, 4]])
+    assert found.tolist() == [fitted.held_out[3], pytest.approx(fitted.score(features[4:5])[0])]

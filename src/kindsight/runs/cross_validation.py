@@ -145,7 +145,8 @@ class Fold:
                 content = file.read(MAX_FILE_BYTES + 1)
             if len(content) > MAX_FILE_BYTES:
                 return None
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            archive = io.BytesIO(content)
+            with np.load(archive, allow_pickle=False) as arrays:
                 values = json.loads(arrays["values"].tobytes())
                 probabilities = arrays["probabilities"]
             wanted = (len(held_out), classes)

@@ -90,8 +90,10 @@ class FittedScore:
             "source": self.source,
         }
 
-    def replaced(self, rows: Rows, scores: Floats) -> Floats:
-        """Return the scores of some rows, with the held-out ones where there are such."""
+    def scores(self, rows: Rows, features: Floats) -> Floats:
+        """Return the scores of some rows; where they were held out, the held-out ones."""
+        with threadpool_limits(1, user_api="blas"):
+            scores = self.score(features)
         known = dict(zip(self.rows.tolist(), self.held_out.tolist(), strict=True))
         found = [known.get(row, score) for row, score in zip(rows.tolist(), scores, strict=True)]
         return np.array(found, np.float32)

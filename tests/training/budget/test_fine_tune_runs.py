@@ -137,7 +137,8 @@ def test_ctrl_c_while_flips_are_chosen_ends_the_run_with_the_frozen_head(
     result = train(TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1h"))
     assert not result.fine_tuning["accepted"]
     assert any(note.endswith("ot fine-tuned: ended by Ctrl-C") for note in result.notes)
-    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+    files = {"bundle.json", "diagnosis.json", "report.json"}
+    assert {path.name for path in result.run.glob("*.json")} == files
     assert not any("was exceeded" in note for note in result.notes)
 
 
@@ -276,7 +277,8 @@ def test_a_network_without_an_epoch_is_not_kept(run, own, monkeypatch):
     assert callback.notified and not result.history
     assert "not fine-tuned: the time was over before its first epoch" in " ".join(result.notes)
     assert not result.fine_tuning["accepted"]
-    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+    files = {"bundle.json", "diagnosis.json", "report.json"}
+    assert {path.name for path in result.run.glob("*.json")} == files
     assert not (result.run / CHECKPOINT_FILE).exists()
     load_bundle(result.run)
 
@@ -323,7 +325,8 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_epoch(run, own, monkeypat
     )
     assert result.fine_tuning["accepted"] and "wider features" in result.fine_tuning["seconds"]
     assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
-    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+    files = {"bundle.json", "diagnosis.json", "report.json"}
+    assert {path.name for path in result.run.glob("*.json")} == files
 
 
 @pytest.mark.slow

@@ -158,8 +158,7 @@ class FittedFrozenHead:
 
     def ood_scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the out-of-distribution scores of some images; of training images out-of-fold."""
-        scores = self.fitted_score.score(self.features.vectors[rows])
-        return self.fitted_score.replaced(rows, scores)
+        return self.fitted_score.scores(rows, self.features.vectors[rows])
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of other images; ImageError for the first that cannot be read."""
