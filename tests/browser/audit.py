@@ -72,6 +72,7 @@ def audit(
     - `page`: HTML.
     - `at`: fragment of the address, without ``#``.
     """
+    browser()  # skips where axe is missing, before it is read
     copy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page, count=1)
     scripts = f"<script>{AXE.read_text('utf-8')}</script><script>{_RUN}</script></body>"
     path = folder / "page.html"
