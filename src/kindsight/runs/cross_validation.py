@@ -342,7 +342,7 @@ def cross_validate(
         path = fold_file(folder, number)
         fold = Fold.read(path, key, number, rows, held_out, len(classes))
         if fold is None:
-            shown = FoldProgress(f"Fold {number} of {len(folds)}", progress)
+            shown = StageProgress(f"Fold {number} of {len(folds)}", progress)
             fold = fit_fold(
                 images.for_fold(len(folds)), number, rows, held_out, keras, folder, shown
             )
@@ -394,8 +394,8 @@ def delete_folds(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class FoldProgress:
-    """A training callback that shows the training of one fold as one stage.
+class StageProgress:
+    """A training callback that shows a training as one stage of a longer command.
 
     Parameters
     ----------
@@ -411,7 +411,7 @@ class FoldProgress:
         show(stage, 0, 0)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show a stage within the fold, if it takes long."""
+        """Show a stage within the training, if it takes long."""
         if stage in SHOWN_STAGES:
             self._show(stage, done, total)
 
@@ -436,11 +436,11 @@ class FoldProgress:
         """Do nothing: the epoch's last step was shown."""
 
     def on_interrupt(self) -> None:
-        """Stop the command: the same command continues with this fold."""
+        """Stop the command: the same command continues with this training."""
         raise KeyboardInterrupt
 
     def finish(self) -> None:
-        """Show that the fold is finished."""
+        """Show that the training is finished."""
         self._show(self._stage, 1, 1)
 
 

@@ -20,7 +20,7 @@ from kindsight.evaluation import distinct_images
 from kindsight.evaluation.comparing.paired import PairedComparison, compare_pair
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
-from kindsight.runs.cross_validation import Fold, fit_fold
+from kindsight.runs.cross_validation import Fold, StageProgress, fit_fold
 from kindsight.runs.improve.changes import changed, describe
 from kindsight.runs.improve.images import ExperimentImages
 from kindsight.runs.record import RunRecord
@@ -317,13 +317,12 @@ class Laboratory:
         self._stack.close()
 
 
-class _Watch:
+class _Watch(StageProgress):
     """Shows an experiment as one stage, and passes its epochs on."""
 
     def __init__(self, stage: str, show: Progress, on_epoch: OnEpoch | None) -> None:
-        self._stage, self._show, self._on_epoch = stage, show, on_epoch
-        self._epochs, self._shown = 1, 0.0
-        show(stage, 0, 0)
+        super().__init__(stage, show)
+        self._on_epoch = on_epoch
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show how many features are computed, and whether the time is over."""
@@ -331,35 +330,10 @@ class _Watch:
         if self._on_epoch is not None:
             self._on_epoch(None, 0)
 
-    def on_start(self, epochs: int, done: int) -> None:
-        """Store the number of epochs."""
-        self._epochs = max(1, epochs)
-
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
-        """Show how many of all steps are done."""
-        self._show(self._stage, (epoch - 1) * steps + step, self._epochs * steps)
-
     def on_epoch(self, row: EpochRow) -> None:
         """Pass the epoch on."""
         if self._on_epoch is not None:
             self._on_epoch(row, self._epochs)
-
-    def on_interrupt(self) -> None:
-        """Stop the command: the same command continues."""
-        raise KeyboardInterrupt
-
-    def finish(self) -> None:
-        """Show that the experiment is finished."""
-        self._show(self._stage, 1, 1)
 
 
 def _curve(history: Sequence[EpochRow]) -> dict[int, float]:
