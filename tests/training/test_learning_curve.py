@@ -73,7 +73,7 @@ def test_more_images_are_better_and_the_law_extrapolates():
     values = curve.to_dict()
     assert [entry["name"] for entry in values["classes"]] != []
     assert values["double"]["low"] <= values["double"]["gain"] <= values["double"]["high"]
-    assert "960 in place of 480" in values["sentence"]
+    assert "(960 instead of 480)" in values["sentence"]
 
 
 def test_a_group_is_never_on_both_sides():
