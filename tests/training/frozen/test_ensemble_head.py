@@ -1,6 +1,8 @@
 """Ensembles of backbones with a head each, and test-time augmentation."""
 
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +11,14 @@ from kindsight import ImageClassifier
 from kindsight.dataset import ImageDataset
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.backbone import FeatureLayout
-from kindsight.training.frozen.features import compute_all_features
+from kindsight.models.backbones.build import BackboneFiles
+from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.frozen.features import Features, compute_all_features
+from kindsight.training.frozen.prepared import FrozenImages
 from kindsight.training.frozen.select_head import fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.softmax import CrossValidation
+from kindsight.training.frozen.stored_images import to_jpeg
 from shapes import CLASSES, shape, write_small_network
 
 PAIR = "efficientnet-lite0+mobilenet-v3-small"
@@ -56,6 +62,33 @@ def test_an_ensemble_with_tta_from_images_to_a_saved_classifier(images, own, bac
     np.testing.assert_allclose(
         loaded.predict_proba(images[0]), classifier.predict_proba(images[0]), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("members", [(2, 3), ()])
+def test_stored_images_of_an_ensemble_are_found(tmp_path, members):
+    # The feature cache of an ensemble is the first backbone's, whose rows are narrower.
+    width = sum(members) or 2
+
+    def files_of(columns, members=()):
+        return BackboneFiles(
+            tmp_path, tmp_path, SimpleNamespace(width=columns), "key", "digest", members
+        )
+
+    files = files_of(width, tuple(files_of(each) for each in members))
+    levels, path = (40, 200), tmp_path / "t.sqlite"
+    rows = [
+        FeatureRow(str(level), np.zeros(2, np.float32), to_jpeg(np.full((8, 8, 3), level, "u1")))
+        for level in levels
+    ]
+    with closing(FeatureTable(path, 2)) as table:
+        table.put(rows)
+    dataset = ImageDataset.from_arrays(np.zeros((2, 8, 8, 3), np.uint8), ["a", "b"])
+    dataset = replace(dataset, digest=np.array([str(level) for level in levels], object))
+    features = Features(dataset, np.zeros((2, width), np.float32), (), (), 2, 0, path)
+    prepared = FrozenImages(FrozenTrainer(), files, features)
+    assert len(prepared.measure_similarity(np.arange(2))) == 2
+    greys = prepared.small_grey(np.arange(2))
+    np.testing.assert_allclose(greys.mean(axis=(1, 2)), levels, atol=2)
 
 
 def two_networks(useful, seed=0):

@@ -124,7 +124,8 @@ class FrozenImages:
         """Return the images' digests, and the feature cache with its width."""
         features = self.features
         digests = [str(features.dataset.digest[row]) for row in rows]
-        return digests, features.table, self.files.layout.width
+        first = self.files.members[0] if self.files.members else self.files
+        return digests, features.table, first.layout.width
 
     def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
         """Return resized images; see :meth:`.FittedFrozenHead.read_pixels`."""
