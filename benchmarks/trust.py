@@ -2,7 +2,7 @@ r"""Measure whether a classifier's uncertainty can be trusted, over many random 
 
 Example::
 
-    python benchmarks/trust.py cats-dogs/ sign-digits/ elpv --markdown trust.md
+    python benchmarks/trust.py cats-dogs/ sign-digits/ elpv --results splits.jsonl
 
 Each dataset is split at random, stratified, into three quarters for training and one for testing,
 20 times; the features of the frozen backbone are computed once. On the test images of each split:
@@ -12,6 +12,9 @@ Each dataset is split at random, stratified, into three quarters for training an
 - the accuracy of the images that are labelled at a promised accuracy;
 - the fraction of known images that is kept, and of foreign images that is refused as unknown: the
   other datasets, noise, plain colours and text.
+
+Sixty splits take a few minutes on a computer that does nothing else. ``--results`` keeps what was
+measured, a line for each split: another call continues, and one with other seeds adds to it.
 
 Splits have the seeds 0 to 19. No constant of kindsight was chosen on them: those of
 ``kindsight.evaluation.selective`` were chosen on the seeds 100 to 109.
@@ -58,6 +61,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--first-seed", type=int, default=0, metavar="N", help="seed of the first  [default: 0]"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="figures of each split; those in it are not measured again",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use about this many images of each")
     add_output_options(parser)
@@ -142,10 +151,10 @@ def measure_split(prepared: Any, seed: int, promises: Sequence[float], others: A
     for promise in promises:
         threshold = curve.threshold_for_accuracy(promise)
         if threshold is not None:
-            answered = confidence >= threshold
-            found[f"kept {promise}"].append(correct[answered].mean() >= promise)
-            found[f"answered {promise}"].append(answered.mean())
-            found[f"accuracy {promise}"].append(correct[answered].mean())
+            labelled = confidence >= threshold
+            found[f"kept {promise}"].append(correct[labelled].mean() >= promise)
+            found[f"labelled {promise}"].append(labelled.mean())
+            found[f"accuracy {promise}"].append(correct[labelled].mean())
     _measure_unknown(model, test, others, found)
     return found
 
@@ -230,7 +239,7 @@ def sections(name: str, found: Figures, promises: Sequence[float]) -> Section:
         )
         section.notes.append(
             f"{promise:.0%} accuracy: promised in {len(kept)} of {splits} splits, kept in "
-            f"{sum(kept):.0f}; {mean[f'answered {promise}']:.1%} labelled, "
+            f"{sum(kept):.0f}; {mean[f'labelled {promise}']:.1%} labelled, "
             f"{mean[f'accuracy {promise}']:.2%} of them correctly"
         )
     if "known" in mean:
@@ -249,21 +258,41 @@ def sections(name: str, found: Figures, promises: Sequence[float]) -> Section:
     return section
 
 
+def read_results(path: Path | None) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the figures of each split that was measured before, by dataset and seed."""
+    found = {}
+    if path is not None and path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            figures = json.loads(line)
+            found[figures.pop("data"), figures.pop("seed")] = figures
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     options = parse()
     start = time.perf_counter()
-    prepared = prepare_all(options.data, options.limit)
+    known = read_results(options.results)
+    names = [Path(data).name for data in options.data]
+    seeds = range(options.first_seed, options.first_seed + options.splits)
+    missing = any((name, seed) not in known for name in names for seed in seeds)
+    prepared = prepare_all(options.data, options.limit) if missing else {}
     tables = []
-    for name in (Path(data).name for data in options.data):
+    for name in names:
         promises = PROMISES.get(name, (0.95, 0.98))
         others = {other: images for other, images in prepared.items() if other != name}
         total: Figures = defaultdict(list)
-        for seed in range(options.first_seed, options.first_seed + options.splits):
-            found = measure_split(prepared[name], seed, promises, others)
-            for key, values in found.items():
-                total[key] += values
-            print(json.dumps({"data": name, "seed": seed, **_plain(found)}), flush=True)
+        for seed in seeds:
+            found = known.get((name, seed))
+            if found is None:
+                found = _plain(measure_split(prepared[name], seed, promises, others))
+                line = json.dumps({"data": name, "seed": seed, **found})
+                print(line, flush=True)
+                if options.results is not None:
+                    with options.results.open("a", encoding="utf-8") as file:
+                        file.write(line + "\n")
+            for key, value in found.items():
+                total[key].append(value)
         tables.append(sections(name, total, promises))
     print_sections(tables, options, f" ({time.perf_counter() - start:.0f} s)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def figures(count: int, **changes: float) -> dict[str, list[float]]:
         "ECE before": 0.02,
         "scaled": 1.0,
         "kept 0.99": 1.0,
-        "answered 0.99": 0.9,
+        "labelled 0.99": 0.9,
         "accuracy 0.99": 0.995,
         "known": 0.96,
         "refused noise": 1.0,
@@ -66,7 +67,7 @@ def test_a_promise_may_be_broken_in_two_of_twenty_splits(trust):
 
 def test_a_promise_that_was_never_made_is_noted(trust):
     found = figures(3)
-    for key in ("kept 0.99", "answered 0.99", "accuracy 0.99"):
+    for key in ("kept 0.99", "labelled 0.99", "accuracy 0.99"):
         del found[key]
     section = trust.sections("d", found, (0.99,))
     assert "99% accuracy could not be promised in any split" in section.notes
@@ -83,6 +84,22 @@ def test_synthetic_images_are_of_their_kind(trust):
     assert all(len(np.unique(image.reshape(-1, 3), axis=0)) == 1 for image in plain)
     assert all(image.std() > 60 for image in noise)
     assert all(0.02 < (image < 128).mean() < 0.5 for image in text)  # black on white
+
+
+def test_measured_splits_are_not_measured_again(trust, tmp_path, monkeypatch, capsys):
+    promises = (0.95, 0.98)  # of other datasets
+    found = {
+        **{key: values[0] for key, values in figures(1).items() if not key.endswith("0.99")},
+        **{f"{key} {p}": 1.0 for key in ("kept", "labelled", "accuracy") for p in promises},
+    }
+    lines = [json.dumps({"data": "d", "seed": seed, **found}) for seed in (0, 1)]
+    path = tmp_path / "splits.jsonl"
+    path.write_text("\n".join(lines), "utf-8")
+    command = ["trust.py", "somewhere/d", "--splits", "2", "--results", str(path)]
+    monkeypatch.setattr("sys.argv", command)
+    trust.main()
+    assert "d: known images kept" in capsys.readouterr().out
+    assert trust.read_results(path)["d", 1]["known"] == 0.96
 
 
 def test_splits_are_stratified_and_depend_on_the_seed(trust):

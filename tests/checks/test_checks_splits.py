@@ -131,6 +131,23 @@ def test_the_encoder_predicts_the_class():
     assert "JPEG encoder ('0a' for" in result.findings[0].message
 
 
+def test_one_class_of_ten_from_another_source():
+    """The mean over ten classes is low, although one class is predicted without an error."""
+    labels = [str(k) for k in range(10) for _ in range(30)]
+    formats = np.array(["PNG"] * 30 + ["JPEG"] * 270, object)
+    quality = np.array([np.nan] * 30 + [96.0] * 270)
+    result = run("KS505", context(labels, format=formats, quality=quality))
+    (finding,) = result.findings
+    assert finding.paths == ("0",) and finding.value == 1.0
+    assert finding.message.startswith(
+        "The class '0' can be distinguished from all others from file properties with 100%"
+    )
+    assert "file format ('JPEG' for 100% of '1', 0% of '0')" in finding.message
+    assert "JPEG quality (missing for '0')" in finding.message
+    mixed = np.array((["PNG"] + ["JPEG"] * 9) * 30, object)
+    assert run("KS505", context(labels, format=mixed)).state == "passed"
+
+
 def test_classes_may_differ_in_appearance():
     """One class may be brighter; splits must not differ in brightness."""
     bright = np.repeat([90.0, 180.0], 50) + np.arange(100) % 7

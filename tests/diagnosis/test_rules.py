@@ -13,6 +13,7 @@ from kindsight.diagnosis.evidence import (
     InputEvidence,
     LabelEvidence,
     SourceEvidence,
+    SplitPredictions,
 )
 
 FALLING = [0.69, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02]
@@ -75,6 +76,13 @@ def test_underfitting_names_the_setting():
     found = only(evidence(history=history, predictions=parts, settings=settings), "KD102")
     assert "L2 penalty of 0.3 holds it back" in found.message
     assert found.remedies == ({"l2": 1e-4},)
+
+
+def test_label_smoothing_lowers_the_confidence_not_the_accuracy():
+    settings = {**CNN, "label_smoothing": 0.8}
+    history = curves([0.63] * 10, [0.7] * 10, [0.63] * 10, [0.7] * 10, rate=[0.001] * 9 + [1e-5])
+    parts = {"train": predictions(400, 280, 0.7), "validation": predictions(200, 140, 0.7)}
+    assert codes(evidence(history=history, predictions=parts, settings=settings)) == []
 
 
 @pytest.mark.parametrize("loss", [[0.8, np.nan, np.nan], [900.0, 0.7, 0.7], [0.9, 0.72, 0.71]])
@@ -145,6 +153,24 @@ def test_a_class_that_is_never_predicted():
     assert found.remedies == ({"class_weight": "balanced"},)
 
 
+@pytest.mark.parametrize(("rare", "reported"), [(7, True), (70, False)])
+def test_a_rare_class_needs_few_images_to_be_named(rare, reported):
+    """1 of 12 is at most 30% with 90% confidence, 42% with 99%; half of the others' is 37.5%."""
+    targets = np.repeat(np.arange(5), [12, 40, 40, 40, 40])
+    predicted = targets.copy()
+    predicted[1:12] = 1
+    for k in range(1, 5):
+        predicted[12 + 40 * k - 10 : 12 + 40 * k] = k % 4 + 1
+    parts = {"validation": SplitPredictions(
+        tuple(map(str, range(172))), targets, 0.05 + 0.75 * np.eye(5)[predicted]
+    )}  # fmt: skip
+    given = evidence(
+        k=5, kind="frozen", predictions=parts,
+        counts={"train": np.array([rare, 70, 70, 70, 70])},
+    )  # fmt: skip
+    assert ("KD108" in codes(given)) is reported
+
+
 @pytest.mark.parametrize(("confident", "reported"), [(30, True), (5, False)])
 def test_wrong_labels_are_mistakes_at_high_confidence(confident, reported):
     labels = LabelEvidence(600, 90, confident, 0.5, 0, 1, ("a.jpg", "b.jpg"))
@@ -171,12 +197,27 @@ def test_leakage():
     assert codes(evidence(kind="frozen", predictions=same)) == []
 
 
+@pytest.mark.parametrize(("correct", "reported"), [(285, True), (317, False)])
+def test_a_test_accuracy_below_the_validation_accuracy(correct, reported):
+    """89 against 79%, or 88%: certainly above zero, and at least five points."""
+    parts = {"validation": predictions(168, 149, 0.89), "test": predictions(360, correct, 0.85)}
+    assert ("KD110" in codes(evidence(kind="frozen", predictions=parts))) is reported
+
+
 def test_miscalibration():
     parts = {"test": predictions(300, 270, 0.5 + 1e-3)}
     found = only(evidence(kind="frozen", settings={"data": "photos", "validation": 0.0},
                           predictions=parts), "KD111")  # fmt: skip
     assert found.figure["ece"] == pytest.approx(0.399) and found.figure["noise_level"] < 0.1
     assert found.remedies == ({"validation": 0.2},)
+
+
+def test_high_accuracy_on_the_split_that_chose_the_epoch_is_luck():
+    """Underconfident on validation images, but not on the training images."""
+    lucky = {"train": predictions(400, 272, 0.68), "validation": predictions(200, 170, 0.66)}
+    assert codes(evidence(kind="frozen", predictions=lucky)) == []
+    smoothed = {**lucky, "train": predictions(400, 345, 0.68)}
+    assert codes(evidence(kind="frozen", predictions=smoothed)) == ["KD111"]
 
 
 def test_a_class_that_follows_from_its_source():
@@ -186,6 +227,13 @@ def test_a_class_that_follows_from_its_source():
     assert "image side (median 90 pixels for 'cat')" in found.message
     weak = SourceEvidence(0.6, 0.55, 0.65, 0.5, "")
     assert codes(evidence(kind="frozen", predictions=parts, source=weak)) == []
+
+
+def test_one_class_that_follows_from_its_source():
+    parts = {"validation": predictions(200, 190, 0.95)}
+    source = SourceEvidence(1.0, 0.9, 1.0, 0.5, "file format ('PNG' for 100% of 'cat')", "cat")
+    found = only(evidence(kind="frozen", predictions=parts, source=source), "KD112")
+    assert "distinguish the class 'cat' from all others with 100% balanced" in found.message
 
 
 def test_augmentation_that_is_too_strong():

@@ -40,7 +40,7 @@ def test_a_curve_by_hand():
     correct = np.array([True, False, True, False, True])
     curve = curve_of(confidence, correct)
     assert curve.thresholds.tolist() == [0.95, 0.9, 0.8, 0.6]
-    assert curve.answered.tolist() == [1, 2, 4, 5]  # two of equal confidence come together
+    assert curve.labelled.tolist() == [1, 2, 4, 5]  # two of equal confidence come together
     assert curve.accuracy.tolist() == [1, 1, 0.75, 0.6]
     assert curve.coverage.tolist() == [0.2, 0.4, 0.8, 1.0]
     assert curve.at(0.85) == (0.4, 1.0) and curve.at(0.8) == (0.8, 0.75)
@@ -66,7 +66,7 @@ def test_a_threshold_for_an_accuracy_by_hand():
     assert curve.threshold_for_accuracy(0.96) is None  # 0.96^100 = 0.017
     # 0.957^100 = 0.0123, 0.958^100 = 0.0137
     assert curve.highest_accuracy() == pytest.approx(0.957)
-    assert curve.threshold_for_accuracy(0.5) == 0  # all are answered
+    assert curve.threshold_for_accuracy(0.5) == 0  # all are labelled
     assert curve.threshold_for_accuracy(1.0) is None
 
 
@@ -128,7 +128,7 @@ def test_it_is_read_back(pairs):
     curve = curve_of(confidence, correct)
     again = RiskCoverage.from_list(curve.to_list(), curve.images)
     assert len(curve.thresholds) <= POINTS
-    for name in ("thresholds", "answered", "correct"):
+    for name in ("thresholds", "labelled", "correct"):
         assert (getattr(again, name) == getattr(curve, name)).all()
 
 

@@ -134,13 +134,14 @@ class LabelEvidence:
 
 @dataclass(frozen=True)
 class SourceEvidence:
-    """How well the class can be predicted from file properties alone."""
+    """How well the class can be predicted from file properties alone, or whether it is one."""
 
     accuracy: float  # balanced, cross-validated, 0-1
     low: float  # its 95% interval
     high: float
     random: float  # of random guessing
     difference: str  # such as "image side (median 96 pixels for 'cat', 64 pixels for 'dog')"
+    source: str = ""  # the class that is distinguished from all others; empty if all are
 
 
 @dataclass(frozen=True)

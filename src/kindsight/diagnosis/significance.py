@@ -79,13 +79,16 @@ class CalibrationNoise(NamedTuple):
 
     ece: float
     expected: float  # mean over random labels
-    level: float  # exceeded by 1% of the random labels
-    confidence: float  # mean top probability
+    level: float  # exceeded by 1 - confidence of the random labels
+    mean_confidence: float  # mean top probability
     accuracy: float
 
 
 def calibration_noise(
-    probabilities: NDArray[np.float64], targets: NDArray[np.int64], seed: int = 0
+    probabilities: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> CalibrationNoise:
     """Compare the expected calibration error with that of labels drawn from the probabilities.
 
@@ -97,6 +100,8 @@ def calibration_noise(
         int64 (n,): class indices.
     seed : int
         Of the random labels.
+    confidence : float
+        Of the level.
 
     References
     ----------
@@ -121,7 +126,7 @@ def calibration_noise(
     return CalibrationNoise(
         ece,
         float(simulated.mean()),
-        float(np.quantile(simulated, CONFIDENCE)),
+        float(np.quantile(simulated, confidence)),
         float(top.mean()),
         float(correct.mean()),
     )

@@ -55,7 +55,7 @@ class RiskCoverage:
     ----------
     thresholds : array
         float64 (points,): minimum confidence, 0 to 1, decreasing.
-    answered : array
+    labelled : array
         int64 (points,): images with at least this confidence, increasing; the last is `images`.
     correct : array
         int64 (points,): correct predictions among them.
@@ -64,7 +64,7 @@ class RiskCoverage:
     """
 
     thresholds: NDArray[np.float64]
-    answered: NDArray[np.int64]
+    labelled: NDArray[np.int64]
     correct: NDArray[np.int64]
     images: int
 
@@ -99,12 +99,12 @@ class RiskCoverage:
     @property
     def coverage(self) -> NDArray[np.float64]:
         """float64 (points,): fraction of the images labelled."""
-        return self.answered / self.images
+        return self.labelled / self.images
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """float64 (points,): accuracy of the labelled images."""
-        return self.correct / self.answered
+        return self.correct / self.labelled
 
     def threshold_for_coverage(self, coverage: float) -> float:
         """Return the highest threshold at which a new image is labelled with this probability.
@@ -114,7 +114,7 @@ class RiskCoverage:
         where n images are too few for that.
         """
         needed = math.ceil(coverage * (self.images + 1) - 1e-9)
-        (enough,) = np.nonzero(self.answered >= needed)
+        (enough,) = np.nonzero(self.labelled >= needed)
         return float(self.thresholds[enough[0]]) if len(enough) else 0.0
 
     def threshold_for_accuracy(self, accuracy: float) -> float | None:
@@ -127,7 +127,7 @@ class RiskCoverage:
         error = (1 - CONFIDENCE) / STARTS
         # With fewer images, even zero errors are not enough.
         fewest = 1 if accuracy <= 0 else math.log(error) / math.log(accuracy)
-        first, last = int(np.searchsorted(self.answered, fewest)), len(self.answered) - 1
+        first, last = int(np.searchsorted(self.labelled, fewest)), len(self.labelled) - 1
         reached = -1
         for start in (
             np.unique(np.linspace(first, last, STARTS).astype(int)) if first <= last else ()
@@ -142,8 +142,8 @@ class RiskCoverage:
 
     def _error(self, point: int, accuracy: float) -> float:
         """Return the probability of at most the observed errors at a given true accuracy."""
-        answered = int(self.answered[point])
-        return binomial_tail(answered - int(self.correct[point]), answered, 1 - accuracy)
+        labelled = int(self.labelled[point])
+        return binomial_tail(labelled - int(self.correct[point]), labelled, 1 - accuracy)
 
     def highest_accuracy(self) -> float:
         """Return the highest accuracy, in thousandths, that some threshold promises; 0 if none."""
@@ -174,10 +174,10 @@ class RiskCoverage:
         if not 1 <= len(points) <= POINTS or not all(map(_is_point, points)):
             raise UsageError(f"The curve must have 1 to {POINTS} points of three fractions.")
         thresholds, coverage, accuracy = np.array(points, np.float64).T
-        answered = np.rint(coverage * images).astype(np.int64)
-        if (np.diff(thresholds) >= 0).any() or (np.diff(answered) <= 0).any() or answered[0] < 1:
+        labelled = np.rint(coverage * images).astype(np.int64)
+        if (np.diff(thresholds) >= 0).any() or (np.diff(labelled) <= 0).any() or labelled[0] < 1:
             raise UsageError("The curve's coverage must rise as the confidence falls.")
-        return cls(thresholds, answered, np.rint(accuracy * answered).astype(np.int64), images)
+        return cls(thresholds, labelled, np.rint(accuracy * labelled).astype(np.int64), images)
 
 
 def _is_point(point: object) -> bool:

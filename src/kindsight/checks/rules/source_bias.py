@@ -7,13 +7,14 @@ of a deep learning model to detect pneumonia in chest radiographs").
 
 A small classifier predicts the split, or the class, from file properties alone. If its
 cross-validated accuracy is well above random guessing, the splits or classes differ in their
-source.
+source. So does one class alone if it can be told from all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,8 @@ MAX_TEXTS = 15
 RIDGE = 1.0
 """L2 strength of the classifier."""
 
-Z = 1.96
-"""Standard deviations of a 95% interval."""
+CONFIDENCE = 0.95
+"""Confidence of the intervals."""
 
 
 class SplitSourceBias(Check):
@@ -132,12 +133,17 @@ def _compare(
     if found is None or found[0].skill < MIN_SKILL:
         return check.result([], len(rows))
     whole, differences = found
+    what, can = f"The {kind}", "predicted"
+    if whole.source is not None:
+        what = f"The {kind} {quoted(names[whole.source])}"
+        can = "distinguished from all others"
     message = (
-        f"The {kind} can be predicted from file properties with {whole.accuracy:.0%} balanced "
+        f"{what} can be {can} from file properties with {whole.accuracy:.0%} balanced "
         f"accuracy (95% CI {whole.low:.0%}-{whole.high:.0%}); random guessing has "
         f"{whole.random:.0%}. Differences: " + "; ".join(differences) + "."
     )
-    finding = check.finding_about(names, message, value=round(whole.accuracy, 4))
+    sources = names if whole.source is None else (names[whole.source],)
+    finding = check.finding_about(sources, message, value=round(whole.accuracy, 4))
     return check.result([finding], len(rows))
 
 
@@ -157,7 +163,8 @@ def compare_sources(
     -------
     (SourceAccuracy, list of str) or None
         None if no property varies or there is only one group; no descriptions below
-        :data:`MIN_SKILL`.
+        :data:`MIN_SKILL`. Of all sources, or else, if it reaches this skill, of the one that is
+        best distinguished from the others.
     """
     columns = {
         name: column
@@ -168,16 +175,17 @@ def compare_sources(
         return None
     # On small matrices, BLAS threads spend more time waiting than computing.
     with threadpool_limits(1, user_api="blas"):
-        whole = predict_source(columns, targets, groups)
-        if whole.skill < MIN_SKILL:
+        whole, best_source = _accuracies(columns, targets, groups)
+        found = whole if whole.skill >= MIN_SKILL else best_source
+        if found.skill < MIN_SKILL:
             return whole, []
-        single = {
-            name: predict_source({name: column}, targets, groups)
-            for name, column in columns.items()
-        }
+        single = {}
+        for name, column in columns.items():
+            accuracies = _accuracies({name: column}, targets, groups, source=found.source)
+            single[name] = accuracies[0] if found.source is None else accuracies[1]
     ranked = sorted(single, key=lambda name: -single[name].skill)
     best = [n for n in ranked[:MAX_PROPERTIES] if single[n].skill >= MIN_PROPERTY_SKILL]
-    return whole, [
+    return found, [
         describe_difference(name, columns[name], targets, names) for name in best or ranked[:1]
     ]
 
@@ -225,13 +233,14 @@ def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class SourceAccuracy:
-    """Cross-validated accuracy of predicting the source."""
+    """Cross-validated accuracy of predicting the source, or whether it is a certain one."""
 
     accuracy: float  # balanced accuracy, 0 to 1
     # its 95% interval (normal approximation)
     low: float
     high: float
     random: float  # accuracy of random guessing
+    source: int | None = None  # the certain one
 
     @property
     def skill(self) -> float:
@@ -253,23 +262,53 @@ def predict_source(
       fold.
     - `seed`: seed of the folds.
     """
+    return _accuracies(columns, targets, groups, seed)[0]
+
+
+def _accuracies(
+    columns: Mapping[str, NDArray[Any]],
+    targets: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    seed: int = 0,
+    source: int | None = None,
+) -> tuple[SourceAccuracy, SourceAccuracy]:
+    """Return the accuracy for all sources, and for one against the others, by default the best."""
     count = int(targets.max()) + 1
     bins = np.concatenate([one_hot_bins(column) for column in columns.values()], axis=1)
     sizes = np.bincount(targets, minlength=count)
     folds = max(2, min(FOLDS, int(sizes.min()), len(np.unique(groups))))
     fold = fold_indices(targets, groups, folds, seed)
-    correct = np.empty(len(targets), np.bool_)
+    predicted = np.empty(len(targets), np.int64)
     for held_out in range(folds):
         out = fold == held_out
         weights = _fit(bins[~out], targets[~out], count)
-        correct[out] = (bins[out] @ weights).argmax(axis=1) == targets[out]
-    recall = np.bincount(targets, weights=correct, minlength=count) / sizes
+        predicted[out] = (bins[out] @ weights).argmax(axis=1)
+    hits = np.bincount(targets[predicted == targets], minlength=count)
+    whole = _balanced(hits, sizes)
+    others = len(targets) - sizes
+    rejected = others - (np.bincount(predicted, minlength=count) - hits)
+    one_by_one = [
+        _balanced(np.array([hits[k], rejected[k]]), np.array([sizes[k], others[k]]), k, count)
+        for k in (range(count) if source is None else (source,))
+    ]
+    return whole, max(one_by_one, key=lambda found: found.skill)
+
+
+def _balanced(
+    hits: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    source: int | None = None,
+    comparisons: int = 1,
+) -> SourceAccuracy:
+    """Return the mean recall of targets with its interval, for one of several comparisons."""
+    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / comparisons)  # Bonferroni
+    recall, count = hits / sizes, len(sizes)
     # One correct and one wrong prediction more per target, so that no interval has width 0.
-    smoothed = (recall * sizes + 1) / (sizes + 2)
-    spread = Z * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
+    smoothed = (hits + 1) / (sizes + 2)
+    spread = z * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
     accuracy = float(recall.mean())
     low, high = max(0.0, accuracy - spread), min(1.0, accuracy + spread)
-    return SourceAccuracy(accuracy, low, high, 1 / count)
+    return SourceAccuracy(accuracy, low, high, 1 / count, source)
 
 
 def one_hot_bins(column: NDArray[Any]) -> NDArray[np.float32]:
@@ -344,9 +383,12 @@ def describe_difference(
         return f"{label} ({_describe_texts(column, targets, names, form)})"
     medians = [_median(column[targets == target]) for target in range(len(names))]
     known = [target for target, value in enumerate(medians) if np.isfinite(value)]
-    if len(known) < 2:
+    if not known:
         return f"{label} (missing for some)"
     low, high = min(known, key=medians.__getitem__), max(known, key=medians.__getitem__)
+    if len(known) < 2 or (len(known) < len(names) and medians[low] == medians[high]):
+        missing = (quoted(name) for k, name in enumerate(names) if k not in known)
+        return f"{label} (missing for {', '.join(missing)})"
     values = [f"{form.format(medians[k])} for {quoted(names[k])}" for k in sorted((low, high))]
     return f"{label} (median {', '.join(values)})"
 

@@ -58,6 +58,10 @@ MIN_WRONG = 0.01
 MIN_LEAKAGE = 0.05
 """Fraction of held-out images with a duplicate in training, or gap to the test accuracy."""
 
+CONFIDENCE_IF_RARE = 0.9
+"""Confidence of the recall's interval for a class with few training images. That it is not learned
+is to be expected, and its images are too few for a higher confidence."""
+
 MIN_SKILL = 0.25
 """As of the check of the data: skill, from guessing (0) to perfection (1), of predicting the class
 from file properties."""
@@ -120,17 +124,18 @@ def class_collapse(evidence: RunEvidence) -> Diagnosis | None:
     )
     recall = found / np.maximum(support, 1)
     typical = float(np.median(recall[support > 0])) if k > 2 else float(recall.max())
+    counts = evidence.counts.get("train", support)
+    few = 2 * counts < np.median(counts) if k > 2 else 2 * counts < counts.max()
     lost = [
         c
         for c in range(k)
         if support[c] >= MIN_SUPPORT
-        and wilson_interval(int(found[c]), int(support[c]), CONFIDENCE)[1] < typical / 2
+        and _recall_limit(int(found[c]), int(support[c]), rare=bool(few[c])) < typical / 2
         and (predicted == c).sum() < support[c] / 2
     ]
     if not lost or typical < 0.5:  # otherwise the whole classifier is weak
         return None
     images, right = int(support[lost].sum()), int(found[lost].sum())
-    counts = evidence.counts.get("train", support)
     others = np.delete(counts, lost)
     usual = float(np.median(others)) if len(others) else 0.0
     rare = 2 * float(counts[lost].min()) < usual
@@ -157,6 +162,11 @@ def class_collapse(evidence: RunEvidence) -> Diagnosis | None:
         remedies=remedies, others=[] if remedies else [check_command(evidence.settings)],
         borrow=True,
     )  # fmt: skip
+
+
+def _recall_limit(found: int, images: int, *, rare: bool) -> float:
+    """Return the upper end of a recall's interval."""
+    return wilson_interval(found, images, CONFIDENCE_IF_RARE if rare else CONFIDENCE)[1]
 
 
 def _listed(evidence: RunEvidence, classes: list[int], limit: int = 3) -> str:
@@ -236,7 +246,7 @@ def leakage(evidence: RunEvidence) -> Diagnosis | None:
     if test is None or name != "validation":
         return None
     gap = compare_proportions(held.correct, len(held), test.correct, len(test))
-    if gap.low < MIN_LEAKAGE:
+    if gap.low <= 0 or gap.value < MIN_LEAKAGE:
         return None
     message = (
         f"Validation accuracy is {percent(held.correct / len(held))}, test accuracy only "
@@ -261,10 +271,15 @@ def confounded_source(evidence: RunEvidence) -> Diagnosis | None:
     source = evidence.source
     if source is None or (source.low - source.random) / (1 - source.random) < MIN_SKILL:
         return None
+    what = f"predict the class of {percent(source.accuracy)} of the images"
+    if source.source:
+        what = (
+            f"distinguish the class {source.source!r} from all others with "
+            f"{percent(source.accuracy)} balanced accuracy"
+        )
     message = (
-        f"File properties alone predict the class of {percent(source.accuracy)} of the images "
-        f"({percent(source.random)} by guessing): {source.difference}. The network may have "
-        "learned that instead of the object."
+        f"File properties alone {what} ({percent(source.random)} by guessing): "
+        f"{source.difference}. The network may have learned that instead of the object."
     )
     return make_finding(
         evidence, "KD112", "Class confounded with its source", "warning", message,

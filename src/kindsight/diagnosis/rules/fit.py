@@ -169,8 +169,6 @@ def _held_back(settings: Mapping[str, Any], kind: str) -> dict[str, dict[str, An
         found[f"its small number of filters ({listed})"] = {
             "filters": [16, 32, 64], "dense": [512], "pooling": "flatten",
         }  # fmt: skip
-    if float(settings.get("label_smoothing") or 0) >= 0.7:
-        found["strong label smoothing"] = {"label_smoothing": 0.1}
     return found
 
 

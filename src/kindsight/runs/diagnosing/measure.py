@@ -121,7 +121,10 @@ def _read_source(data: Mapping[str, Any]) -> SourceEvidence:
         float(data[name]) for name in ("accuracy", "low", "high", "random")
     )
     _require(all(0 <= number <= 1 for number in (accuracy, low, high)) and 0 <= random < 1)
-    return SourceEvidence(accuracy, low, high, random, str(data["difference"])[:MAX_TEXT])
+    return SourceEvidence(
+        accuracy, low, high, random,
+        str(data["difference"])[:MAX_TEXT], str(data.get("source", ""))[:MAX_TEXT],
+    )  # fmt: skip
 
 
 def _read_labels(data: Mapping[str, Any], classes: int) -> LabelEvidence:
@@ -205,16 +208,15 @@ def _predict_source(
     groups = connected_components(
         [dataset.digest[row] for row in rows], [dataset.group[row] for row in rows]
     )
-    found = compare_sources(
-        columns, np.searchsorted(large, dataset.targets[rows]),
-        tuple(dataset.classes[k] for k in large), groups,
-    )  # fmt: skip
+    names = tuple(dataset.classes[k] for k in large)
+    found = compare_sources(columns, np.searchsorted(large, dataset.targets[rows]), names, groups)
     if found is None:
         return None
     accuracy, differences = found
     return SourceEvidence(
-        accuracy.accuracy, accuracy.low, accuracy.high, accuracy.random, "; ".join(differences)
-    )
+        accuracy.accuracy, accuracy.low, accuracy.high, accuracy.random, "; ".join(differences),
+        "" if accuracy.source is None else names[accuracy.source],
+    )  # fmt: skip
 
 
 def _columns(found: Measurements) -> dict[str, NDArray[Any]]:
