@@ -44,6 +44,7 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_with_metadata",
+    "stored_size",
 ]
 
 MAX_PIXELS = 178_956_970
@@ -257,6 +258,26 @@ def is_deep(data: bytes) -> bool:
             return opened.mode.startswith(("I", "F")) or ";16" in raw_mode(opened)
     except ImageError:
         return False
+
+
+def stored_size(data: bytes) -> tuple[int, int] | None:
+    """Return an image's (height, width) in pixels from its header, before any EXIF rotation.
+
+    Nothing is decoded. None for a file that cannot be read.
+    """
+    try:
+        name = detect_format(data)
+        if name == "JPEG" and (header := check_jpeg(data, MAX_PIXELS)) is not None:
+            return header.height, header.width
+        if name == "PPM":
+            width, height, *_ = read_netpbm_header(data)[0]
+            return height, width
+        checked = _check_structure(name, data, MAX_PIXELS)
+        with translated_errors(name):
+            opened = open_image(name, checked, MAX_PIXELS)
+            return opened.height, opened.width
+    except ImageError:
+        return None
 
 
 def _check_structure(name: str, data: bytes, max_pixels: int) -> bytes:
