@@ -87,7 +87,7 @@ def test_parameters_are_kept_as_they_were_given():
     params = classifier.get_params()
     assert {name: params.pop(name) for name in given} == given and classifier.size is size
     assert {"epochs", "augment", "filters", "validation"} < set(params)
-    assert params["epochs"] == 15 and params["freeze"] is None
+    assert params["layer_decay"] == 1 and params["epochs"] is None and params["freeze"] is None
     assert classifier.get_params(deep=False) == {**given, **params}
 
 

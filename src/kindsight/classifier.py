@@ -31,6 +31,7 @@ from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
 from kindsight.training.fine_tuning.state import MONITOR
 from kindsight.training.near_duplicates import record_trained_images
+from kindsight.training.network.presets import OF_PRESETS
 from kindsight.training.option_rules import option_faults, unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.trainer import foreign_options, make_training, prepare
@@ -59,7 +60,9 @@ class _Estimator:
     """
 
     _defaults: ClassVar[dict[str, Any]] = {
-        name: None if option.selects or name == "validation" else option.default
+        name: None
+        if option.selects or name == "validation" or name in OF_PRESETS
+        else option.default
         for name, option in CLASSIFIER_OPTIONS.items()
     }
 

@@ -204,12 +204,21 @@ class ModelOptions(TypedDict, total=False):
             "Model", default_text="flatten; backbone: average", trainers=_EPOCHS, selects=True,
         ),
     ]
+    preset: Annotated[
+        Literal["course", "modern"] | None,
+        Option(
+            "Architecture of small-cnn and defaults of its training; modern: batch normalization, "
+            "padded convolutions, images of 64 pixels or less at their own size.",
+            "Model", "course", trainers=(NETWORK,),
+        ),
+    ]
     filters: Annotated[
         Sequence[int] | None,
         Option(
-            "Filters of each 3 x 3 convolution of small-cnn.",
+            "Filters of each 3 x 3 convolution of small-cnn; modern: of the first, and of the two "
+            "of each block.",
             "Model", (16, 32, 64), metavar="N,N,...", rule="1 to 12 whole numbers from 1 to 65,536",
-            check=_is_filters, default_text="16,32,64", trainers=(NETWORK,),
+            check=_is_filters, default_text="16,32,64; modern: by size", trainers=(NETWORK,),
         ),
     ]
     dense: Annotated[

@@ -13,6 +13,7 @@ from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
+from kindsight.training.network.fit import for_dataset
 from kindsight.training.trainer import Kind, kind_of, prepare
 
 __all__ = ["find_learning_rate", "layers_of"]
@@ -36,9 +37,10 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
     """
     kind, trainer = _kind_by_gradient(settings), settings.training()
     assert kind.layers is not None
-    classes = len(open_data(settings).classes)
+    dataset = open_data(settings)
     with trainer.process() as keras:
-        return kind.layers(trainer, classes, keras, progress)
+        sized = for_dataset(trainer, dataset)
+        return kind.layers(sized, len(dataset.classes), keras, progress)
 
 
 def find_learning_rate(

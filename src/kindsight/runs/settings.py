@@ -15,6 +15,7 @@ from kindsight.encoding import escape_name, unescape_name
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 from kindsight.options import OPTIONS
+from kindsight.training.network.presets import without_preset
 from kindsight.training.option_rules import option_faults, plain_value, unknown_name_fault
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import foreign_options, make_training, of_use
@@ -159,7 +160,7 @@ class TrainSettings:
 
     def with_options(self, **changes: Any) -> TrainSettings:
         """Return these settings with some changed."""
-        return TrainSettings(**{**self.to_dict(), **changes})
+        return TrainSettings(**{**without_preset(self.to_dict(), changes), **changes})
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the settings as TOML."""

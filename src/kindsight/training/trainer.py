@@ -21,6 +21,7 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network
+from kindsight.training.network.presets import preset_settings, without_preset
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.protocols import Prepared, Trainer
 from kindsight.training.transfer.fit import describe_layers, prepare_transfer
@@ -123,6 +124,8 @@ def make_training(options: Mapping[str, Any]) -> Settings:
     """
     kind = kind_of(options)
     given = {name: value for name, value in options.items() if value is not None}
+    if kind is NETWORK:
+        given = preset_settings(given)
     return kind.settings(**{name: value for name, value in given.items() if name in kind.options})
 
 
@@ -161,10 +164,12 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
 def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file's settings without those that the given ones make inapplicable.
 
-    With a model of another kind, the file's settings for its own kind are dropped.
+    With a model of another kind, the file's settings for its own kind are dropped; with another
+    preset, those that the preset decides.
     """
+    values = without_preset(values, given)
     if "model" not in given:
-        return dict(values)
+        return values
     network = kind_of({"model": given["model"]}) is NETWORK
     same = network == (kind_of({"model": values.get("model")}) is NETWORK)
     kind = kind_of({**values, **given} if same else given)

@@ -177,7 +177,8 @@ def _inference_remedies(evidence: RunEvidence) -> tuple[list[dict[str, Any]], st
         )
     smaller = max(8, min(20, norm.batch_size // 2))
     more = max(30, 3 * int(settings.get("epochs") or 15))
-    remedies: list[dict[str, Any]] = [{"batch_norm": False}]
+    needed = settings.get("preset") == "modern"
+    remedies: list[dict[str, Any]] = [] if needed else [{"batch_norm": False}]
     if norm.batch_size > smaller:
         remedies.append({"batch_size": smaller, "epochs": more})
     else:

@@ -34,12 +34,14 @@ class Forward(Protocol):
     """What :class:`.trainable.TrainableNetwork` needs of a network.
 
     `model`, from pixels to logits, is saved. `sharded` is whether a batch can be computed in
-    shards, each on one core; `parameters` are in the order of the layers; `others` is other state
+    shards, each on one core; `shard_images` the number of images of a shard where it is a part of
+    the result, else 0; `parameters` are in the order of the layers; `others` is other state
     that a step changes, by name.
     """
 
     model: Any
     sharded: bool
+    shard_images: int
     parameters: list[Parameter]
     others: list[tuple[str, Any]]
 
@@ -68,6 +70,7 @@ class KerasForward:
     """
 
     sharded = False
+    shard_images = 0
 
     def __init__(self, model: Any, l2_of: Callable[[str], float] = lambda name: 0.0) -> None:
         self.model = model

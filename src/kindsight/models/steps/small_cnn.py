@@ -35,6 +35,7 @@ class SmallCNNForward:
     """
 
     sharded = True
+    shard_images = 0
 
     def __init__(self, network: SmallCNN, model: Any, compute_dtype: str = "float32") -> None:
         self._network, self.model, self._compute_dtype = network, model, compute_dtype

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.models.networks.modern_cnn import ModernCNN, build_modern_cnn
 from kindsight.models.networks.score_features import with_score_features
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.networks.transfer import TransferNetwork
 from kindsight.models.runtime import write_both_forms
 from kindsight.models.steps.backbones import TransferForward
 from kindsight.models.steps.forward import Forward, KerasForward
+from kindsight.models.steps.modern_cnn import ModernCNNForward
 from kindsight.models.steps.optimizers import Arrays, Optimizer, Updates
 from kindsight.models.steps.small_cnn import SmallCNNForward
 
@@ -25,7 +27,7 @@ MIN_SHARD = 4
 
 
 def make_forward(
-    network: SmallCNN | TransferNetwork | Forward,
+    network: SmallCNN | ModernCNN | TransferNetwork | Forward,
     classes: int,
     seed: int,
     compute_dtype: str = "float32",
@@ -33,6 +35,8 @@ def make_forward(
     """Return the fastest forward pass of a network, built from its settings or built already."""
     if isinstance(network, TransferNetwork):
         return TransferForward(network, classes, seed, compute_dtype)
+    if isinstance(network, ModernCNN):
+        return ModernCNNForward(network, build_modern_cnn(network, classes, seed), compute_dtype)
     if not isinstance(network, SmallCNN):
         return network
     model = build_small_cnn(network, classes, seed)
@@ -71,7 +75,7 @@ class TrainableNetwork:
 
     Parameters
     ----------
-    network : SmallCNN, TransferNetwork or Forward
+    network : SmallCNN, ModernCNN, TransferNetwork or Forward
         Settings of a network, or a built one.
     classes : int
         2 or more.
@@ -79,7 +83,7 @@ class TrainableNetwork:
         Of the initial weights.
     shards : int
         Maximum number of shards of a batch, usually the number of cores. Another number rounds
-        sums differently.
+        sums differently. Of a modern CNN the size of the shards is fixed instead.
     class_weight : sequence of float, optional
         Weight of each class in the loss; 1 if omitted.
     compute_dtype : str
@@ -98,7 +102,7 @@ class TrainableNetwork:
 
     def __init__(
         self,
-        network: SmallCNN | TransferNetwork | Forward,
+        network: SmallCNN | ModernCNN | TransferNetwork | Forward,
         classes: int,
         seed: int,
         shards: int,
@@ -167,7 +171,9 @@ class TrainableNetwork:
         import tensorflow as tf
 
         arrays, shards = tf.nest.flatten(inputs), 1
-        if self._forward.sharded:
+        if self._forward.shard_images:
+            shards = max(1, len(arrays[0]) // self._forward.shard_images)
+        elif self._forward.sharded:
             shards = max(1, min(self._shards, len(arrays[0]) // MIN_SHARD))
         key = (name, shards, *((array.dtype, array.shape[1:]) for array in arrays))
         if key not in self._traced:

@@ -12,7 +12,7 @@ from kindsight.models.backbones.table import BACKBONES, get_backbone
 from kindsight.models.backbones.weights import is_available
 from kindsight.options import OPTIONS
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.network.settings import SIZE, EpochTrainer, NetworkTrainer
+from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 from kindsight.training.trainer import kind_of
 from kindsight.training.transfer.settings import TransferTrainer
 
@@ -158,7 +158,7 @@ def _of_network(trainer: NetworkTrainer) -> Iterator[Factor]:
     yield Factor("batch_norm", ({"batch_norm": True},))
     yield Factor("pooling", ({"pooling": "average"},))
     yield Factor("dropout", ({"dropout": 0.5}, {"dropout": 0.25}))
-    filters = tuple(trainer.filters)
+    filters = trainer.network().filters
     deeper, wider = (*filters, 2 * filters[-1]), tuple(2 * count for count in filters)
     narrower = tuple(max(1, count // 2) for count in filters)
     yield Factor("filters", ({"filters": deeper}, {"filters": wider}, {"filters": narrower}))
@@ -222,9 +222,7 @@ def _regularisation() -> Iterator[Factor]:
 
 def smaller_sizes(trainer: EpochTrainer) -> Iterator[Changes]:
     """Yield a smaller input: half the sides, as one number where the input is a square."""
-    size = trainer.size if trainer.size is not None else SIZE
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    half = [side // 2 for side in sides]
+    half = [side // 2 for side in trainer.spec().size]
     if min(half) >= SMALLEST_SIZE:
         yield {"size": half[0] if half[0] == half[1] else tuple(half)}
 

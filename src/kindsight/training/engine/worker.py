@@ -5,9 +5,10 @@ Started by :class:`kindsight.models.worker.process.KerasProcess`.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
 from kindsight.models.keras_jobs import serve_keras_jobs
 from kindsight.models.networks.frozen_base import frozen_base_job
+from kindsight.models.networks.modern_cnn import ModernCNN
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.models.networks.transfer import TransferNetwork, describe_transfer
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
@@ -25,12 +27,14 @@ from kindsight.training.engine.learning_rate_finder import sweep_rates
 from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Plan
 
-__all__ = ["main"]
+__all__ = ["main", "train_job"]
+
+Network: TypeAlias = SmallCNN | ModernCNN | TransferNetwork
 
 
 def main() -> None:
     """Serve jobs until the parent process quits."""
-    jobs = {"train": _train, "find-rate": _find_rate, "describe": _describe}
+    jobs = {"train": train_job, "find-rate": _find_rate, "describe": _describe}
     serve_keras_jobs({**jobs, "frozen-base": frozen_base_job})
 
 
@@ -41,15 +45,22 @@ def _describe(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     return describe_transfer(TransferNetwork.from_dict(job["network"]), job["classes"], job["ends"])
 
 
-def _train(job: dict[str, Any], line: Connection) -> dict[str, Any]:
-    """Train a network and write it as ``.keras`` and ``.tflite``."""
+def train_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
+    """Train a network and write it as ``.keras`` and ``.tflite``, if their paths are given.
+
+    ``"seconds"`` ends the training, where it is not None.
+    """
+    seconds = job["seconds"]
+    deadline = None if seconds is None else time.monotonic() + seconds
     settings = _network_settings(job)
     data, checkpoint = read_training_data(job), job_checkpoint(job)
     shards = shard_count(checkpoint, job["cores"])
     set_threads(job["cores"], sharded=_is_sharded(settings))
     network = _network(job, settings, shards)
     plan, extra = training_plan(job), {"shards": shards}
-    run_loop(job, line, plan, data, network, extra=extra, checkpoint=checkpoint)
+    run_loop(job, line, plan, data, network, extra=extra, checkpoint=checkpoint, deadline=deadline)
+    if job["keras"] is None:
+        return {}
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         network.save(keras_file, tflite_file)
     return {}
@@ -79,20 +90,21 @@ def training_plan(job: dict[str, Any]) -> Plan:
     return replace(plan, phases=phases)
 
 
-def _is_sharded(settings: SmallCNN | TransferNetwork) -> bool:
-    return isinstance(settings, SmallCNN) and not settings.batch_norm
+def _is_sharded(settings: Network) -> bool:
+    if isinstance(settings, SmallCNN):
+        return not settings.batch_norm
+    return isinstance(settings, ModernCNN)
 
 
-def _network_settings(job: dict[str, Any]) -> SmallCNN | TransferNetwork:
+def _network_settings(job: dict[str, Any]) -> Network:
     values = job["network"]
     if "backbone" in values:
         return TransferNetwork.from_dict(values)
-    return SmallCNN.from_dict(values)
+    modern = values.get("preset") == "modern"
+    return ModernCNN.from_dict(values) if modern else SmallCNN.from_dict(values)
 
 
-def _network(
-    job: dict[str, Any], settings: SmallCNN | TransferNetwork, shards: int
-) -> TrainableNetwork:
+def _network(job: dict[str, Any], settings: Network, shards: int) -> TrainableNetwork:
     return TrainableNetwork(
         settings, job["classes"], job["seed"], shards, job["class_weight"], job["compute_dtype"],
         layer_decay=job["layer_decay"], ema_decay=job["ema_decay"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.near_duplicates import measure_similarity, small_greys
 from kindsight.training.network.fitted import CALIBRATED_BY_FOLDS, FittedNetwork
+from kindsight.training.network.presets import MODERN, input_size
 from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 from kindsight.training.protocols import FoldChoices
 
@@ -40,6 +41,7 @@ __all__ = [
     "JobInputs",
     "NetworkImages",
     "Source",
+    "for_dataset",
     "network_layers",
     "prepare_network",
     "training_key",
@@ -128,6 +130,7 @@ def prepare_network(
     keras: KerasProcess | None = None,
 ) -> NetworkImages:
     """Find or compute the resized images of a dataset."""
+    training = for_dataset(training, dataset)
 
     def step(done: int, total: int) -> None:
         if progress is not None:
@@ -138,6 +141,15 @@ def prepare_network(
         dataset, spec, Cache(training.cache), workers=training.workers, progress=step
     )
     return NetworkImages(training, stored, stored.dataset)
+
+
+def for_dataset(training: Any, dataset: ImageDataset) -> Any:
+    """Return a trainer with the input size that the images decide, where they do."""
+    decided = isinstance(training, NetworkTrainer) and training.preset == MODERN
+    if not decided or training.size is not None:
+        return training
+    training.spec()  # faults before images are read
+    return replace(training, size=input_size(dataset))
 
 
 def network_layers(
@@ -241,6 +253,7 @@ class NetworkImages:
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
         chosen: FoldChoices | None = None,
+        seconds: float | None = None,
     ) -> FittedNetwork:
         """Train.
 
@@ -260,6 +273,8 @@ class NetworkImages:
             For the checkpoint and the network's files; a temporary folder if omitted.
         chosen : FoldChoices, optional
             Epochs and temperature, where `validation` is to choose neither.
+        seconds : float, optional
+            Time after which the training ends, also within an epoch.
         """
         targets = class_targets(self.dataset[rows], classes)
         val_targets = class_indices(self.dataset[validation].label, classes)
@@ -278,6 +293,7 @@ class NetworkImages:
             job = {
                 **self._job(classes, targets, plan),
                 **inputs.to_job(),
+                "seconds": seconds,
                 "checkpoint_seconds": CHECKPOINT_SECONDS,
                 "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
                 "keras": str(files[0].resolve()),
@@ -296,6 +312,33 @@ class NetworkImages:
                 fitted, temperature=chosen.temperature, calibrated_by=CALIBRATED_BY_FOLDS
             )
         return fitted.calibrated(validation, val_targets)
+
+    def try_out(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        validation: Rows,
+        keras: KerasProcess,
+        on_message: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Train without keeping the network; arguments as of :meth:`fit`.
+
+        `on_message` is called with the events of the epochs and steps.
+        """
+        targets = class_targets(self.dataset[rows], classes)
+        val_targets = class_indices(self.dataset[validation].label, classes)
+        plan = self.training.plan()
+        given = classes, plan.phases, rows, validation, keras, None
+        with closing(self.inputs(*given)) as inputs:
+            job = {
+                **self._job(classes, targets, plan),
+                **inputs.to_job(),
+                "seconds": None, "checkpoint_seconds": CHECKPOINT_SECONDS, "checkpoint": None,
+                "keras": None, "tflite": None, "key": "",
+            }  # fmt: skip
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as temporary:
+                file = inputs.write(Path(temporary), rows, targets, validation, val_targets)
+                keras.run_job(on_message, job="train", **job, data=str(file))
 
     def find_rate(
         self,

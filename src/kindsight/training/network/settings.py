@@ -11,6 +11,7 @@ from kindsight.augment import Augment
 from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
+from kindsight.models.networks.modern_cnn import ModernCNN, default_filters
 from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
@@ -23,6 +24,7 @@ from kindsight.training.engine.plan import (
     make_policy,
     plain_phases,
 )
+from kindsight.training.network.presets import COURSE, MODERN
 from kindsight.training.option_rules import option_faults
 
 __all__ = ["NETWORKS", "EpochTrainer", "NetworkTrainer", "whole_numbers"]
@@ -34,6 +36,8 @@ NETWORKS = ("small-cnn",)
 
 SIZE = 150
 SIZE_RANGE = (4, 1024)
+# Of the modern preset: the size without images, and the filters of its first convolution.
+MODERN_SIZE, MODERN_FILTERS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -209,13 +213,17 @@ class NetworkTrainer(EpochTrainer):
     """Train a network, one of :data:`NETWORKS`, from random weights.
 
     `filters`, `dense`, `dropout`, `batch_norm`, `l2` and `pooling` are as in
-    :class:`kindsight.models.networks.small_cnn.SmallCNN`, the other settings as in
-    :class:`EpochTrainer`. `size` is 150 if omitted.
+    :class:`kindsight.models.networks.small_cnn.SmallCNN`, or with the `preset` ``"modern"`` in
+    :class:`kindsight.models.networks.modern_cnn.ModernCNN`, the other settings as in
+    :class:`EpochTrainer`. `size` is 150 if omitted, and that of the images with ``"modern"``, as
+    are the `filters`, where they are None. The preset's other defaults are those of
+    :func:`.presets.preset_settings`.
     """
 
     model: str = "small-cnn"
+    preset: str = COURSE
     dense: Sequence[int] | int = (512,)
-    filters: Sequence[int] = (16, 32, 64)
+    filters: Sequence[int] | None = (16, 32, 64)
 
     def _own_faults(self) -> list[str]:
         found = common_faults(self, SIZE_RANGE)
@@ -225,15 +233,24 @@ class NetworkTrainer(EpochTrainer):
             else f"`model` must be one of {', '.join(NETWORKS)}; got {self.model!r}. "
             f"Did you mean {NETWORKS[0]!r}?"
         )
-        layers = ("filters", "dense", "dropout", "batch_norm", "l2", "pooling")
+        layers = ("preset", "filters", "dense", "dropout", "batch_norm", "l2", "pooling")
         own = option_faults(vars(self), layers).values()
         valid = not own and not any(fault.startswith("`size`") for fault in found)
         network = self.network().faults() if valid else []
         return [*filter(None, [model, *self._unsupported_faults()]), *found, *own, *network]
 
+    @property
+    def _modern(self) -> bool:
+        return self.preset == MODERN
+
     def _unsupported_faults(self) -> list[str]:
         found = []
-        if self.compute_dtype == "bfloat16" and self.batch_norm is True:
+        if self._modern and self.batch_norm is False:
+            found.append(
+                "`batch_norm` must be true with the preset modern, whose convolutions need it; got "
+                'false. Leave it out, or choose `preset="course"`.'
+            )
+        if self.compute_dtype == "bfloat16" and self.batch_norm is True and not self._modern:
             found.append(
                 "`compute_dtype` must be float32 or auto for a network with batch normalisation; "
                 "got 'bfloat16'."
@@ -251,24 +268,31 @@ class NetworkTrainer(EpochTrainer):
             )
         return found
 
-    def network(self) -> SmallCNN:
+    def network(self) -> SmallCNN | ModernCNN:
         """Return the settings of the network."""
+        size, dense, filters = self._size(), whole_numbers(self.dense), self.filters
+        if self._modern:
+            filters = default_filters(size, MODERN_FILTERS) if filters is None else tuple(filters)
+            return ModernCNN(size, filters, dense, self.dropout, self.l2, self.pooling)
         return SmallCNN(
-            self._size(), whole_numbers(self.filters), whole_numbers(self.dense), self.dropout,
-            bool(self.batch_norm), self.l2, self.pooling,
+            size, whole_numbers(filters or ()), dense, self.dropout, bool(self.batch_norm), self.l2,
+            self.pooling,
         )  # fmt: skip
 
     def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
-        return choose_compute_dtype(self.compute_dtype, batch_norm=bool(self.batch_norm))
+        without_bfloat16 = bool(self.batch_norm) and not self._modern
+        return choose_compute_dtype(self.compute_dtype, batch_norm=without_bfloat16)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, as TOML values, None left out."""
-        return {**super().to_dict(), "filters": list(whole_numbers(self.filters))}
+        filters = {} if self.filters is None else {"filters": list(whole_numbers(self.filters))}
+        return {**super().to_dict(), **filters}
 
     def describe(self) -> str:
         """Describe the network in a few words."""
-        return f"{self.model}, trained from random weights"
+        modern = " (preset modern)" if self._modern else ""
+        return f"{self.model}{modern}, trained from random weights"
 
     def words(self, layers: Sequence[LayerRow], classes: int) -> str:
         """Describe the network in a line: layers and parameters."""
@@ -277,12 +301,12 @@ class NetworkTrainer(EpochTrainer):
         words = ["-".join(map(str, network.filters)) + " filters", network.pooling]
         words += [f"dense {units}" for units in network.dense]
         words += [f"dropout {network.dropout:g}"] if network.dropout else []
-        words += ["batch normalisation"] if network.batch_norm else []
+        words += ["batch normalisation"] if self.batch_norm else []
         words.append(f"{'one sigmoid' if classes == 2 else 'softmax'}; {parameters:,} parameters")
         bfloat16 = self.resolved_compute_dtype() == "bfloat16"
         words += ["convolutions in bfloat16"] if bfloat16 else []
         return ", ".join(words)
 
     def _size(self) -> tuple[int, int]:
-        size = SIZE if self.size is None else self.size
+        size = (MODERN_SIZE if self._modern else SIZE) if self.size is None else self.size
         return (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[return-value]
