@@ -502,6 +502,13 @@ class TrainOptions(ModelOptions, total=False):
             "Data", metavar="NAME,NAME,...", rule="a list of names",
         ),
     ]
+    label_map: Annotated[
+        str | None,
+        Option(
+            "Table with the columns label and class, which renames labels of the data.",
+            "Data", default_text="none", metavar="CSV", path=True,
+        ),
+    ]
     pixel_shape: Annotated[
         str | None,
         Option(

@@ -399,9 +399,11 @@ class Predictor:
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
+        from kindsight.dataset.label_map import rename_labels
         from kindsight.evaluation.conformal import ConformalSets
         from kindsight.trained_images import TrainingImageDetector
 
+        dataset = rename_labels(dataset, {}, self.classes)
         known = [row for row, label in enumerate(dataset.label) if label in self.classes]
         unknown = Counter(label for label in dataset.label if label and label not in self.classes)
         scored = dataset[np.array(known, np.int64)]

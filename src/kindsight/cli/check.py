@@ -11,24 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import (
-    Column,
     DataOf,
     Debug,
-    Encoding,
-    FollowLinks,
     Json,
-    KeepNaLabels,
-    LabelFrom,
-    LabelNames,
-    MultiLabel,
-    PixelShape,
     Quiet,
-    Root,
-    ValueRange,
     Workers,
     as_typed,
-    columns_of,
-    names_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.text import (
     Paint,
@@ -41,11 +30,11 @@ from kindsight.cli.terminal.text import (
     say,
 )
 from kindsight.errors import SettingsError
-from kindsight.options import OPTIONS
 from kindsight.report.format import amount
 
 if TYPE_CHECKING:
     from kindsight.checks import Finding
+    from kindsight.dataset import DataOptions
     from kindsight.runs.checking import CheckReport, CheckSettings
 
 __all__ = ["check", "correction_lines", "report_lines"]
@@ -60,7 +49,8 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 """Colour of each severity, the most severe first."""
 
 
-def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+@with_data_options("value_range")
+def check(  # noqa: PLR0913 (one parameter for each option)
     data: Annotated[str, typer.Argument(help=DataOf)],
     full: Annotated[
         bool,
@@ -113,16 +103,8 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             show_default=False,
         ),
     ] = None,
-    label_from: LabelFrom = None,
-    column: Column = None,
-    label_names: LabelNames = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    multi_label: MultiLabel = None,
-    keep_na_labels: KeepNaLabels = False,
-    encoding: Encoding = None,
-    value_range: ValueRange = None,
+    *,
+    options: DataOptions,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -138,22 +120,9 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     Example: kindsight check photos/ --full --apply corrected.csv
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.dataset import DataOptions
     from kindsight.dataset.labels import MISSING
     from kindsight.runs.checking import check_data, write_report
 
-    options = DataOptions(
-        label_from=label_from,
-        columns=columns_of(column) or {},
-        label_names=names_of(label_names) or (),
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        multi_label=multi_label,
-        keep_na_labels=keep_na_labels,
-        encoding=encoding,
-        value_range=_value_range_of(value_range),
-    )
     chosen = _settings(
         settings, tuple(ignore or ()), full, workers=workers, relabel_confidence=relabel_confidence
     )
@@ -365,16 +334,3 @@ def _total(report: CheckReport, paint: Paint) -> str:
         if counts[severity]
     )
     return f"  {amount(sum(counts.values()), 'finding')}: {parts}"
-
-
-def _value_range_of(given: str | None) -> tuple[float, float] | None:
-    """Return ``0,4095`` as a pair of numbers; SettingsError for anything else."""
-    if given is None:
-        return None
-    from kindsight.training.option_rules import option_faults, read_option
-
-    value = read_option(OPTIONS["value_range"], given)
-    if faults := option_faults({"value_range": value}):
-        raise SettingsError("\n".join(faults.values()))
-    low, high = value
-    return float(low), float(high)

@@ -9,26 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kindsight.cli.terminal.options import (
-    Column,
     DataOf,
     Debug,
-    Encoding,
-    FollowLinks,
     Json,
-    KeepNaLabels,
-    LabelFrom,
-    LabelNames,
-    MultiLabel,
-    PixelShape,
     Quiet,
-    Root,
     SetsPerClass,
     TargetAccuracy,
     TargetCoverage,
     Workers,
     as_typed,
-    columns_of,
-    names_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.scores import Extras, score_lines, scores_to_dict
 from kindsight.cli.terminal.text import (
@@ -58,6 +48,7 @@ BELOW = 1
 """The exit code if the accuracy is below --fail-under."""
 
 
+@with_data_options()
 def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
     data: Annotated[
@@ -118,15 +109,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "expected cost.",
         ),
     ] = None,
-    label_from: LabelFrom = None,
-    column: Column = None,
-    label_names: LabelNames = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    multi_label: MultiLabel = None,
-    keep_na_labels: KeepNaLabels = False,
-    encoding: Encoding = None,
+    *,
+    options: DataOptions,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -142,20 +126,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     from kindsight.bundle import load_bundle
     from kindsight.cli.terminal.progress import watching
-    from kindsight.dataset import DataOptions, open_dataset
+    from kindsight.dataset import open_dataset
     from kindsight.predictor import Predictor
 
-    options = DataOptions(
-        label_from=label_from,
-        columns=columns_of(column) or {},
-        label_names=names_of(label_names) or (),
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        multi_label=multi_label,
-        keep_na_labels=keep_na_labels,
-        encoding=encoding,
-    )
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise SettingsError(f"--fail-under must be an accuracy from 0 to 1; got {fail_under:g}.")
     stored = load_bundle(bundle)

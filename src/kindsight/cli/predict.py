@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import (
-    Column,
     Debug,
-    Encoding,
-    FollowLinks,
-    PixelShape,
     Quiet,
-    Root,
     SetsPerClass,
     TargetAccuracy,
     TargetCoverage,
     Workers,
-    columns_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.text import (
     Paint,
@@ -47,6 +42,7 @@ from kindsight.report.format import percent
 if TYPE_CHECKING:
     from kindsight.cli.prediction_files import PredictedImage
     from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.dataset import DataOptions
     from kindsight.predictor import Prediction, Predictor
 
 __all__ = ["FORMATS", "CsvRows", "JsonRows", "Rows", "TableRows", "predict"]
@@ -67,6 +63,7 @@ _WIDEST = 32
 _GAP = "  "
 
 
+@with_data_options(labels=False)
 def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
     files: Annotated[
@@ -143,11 +140,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
     ] = False,
-    column: Column = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    encoding: Encoding = None,
+    *,
+    options: DataOptions,
     json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -163,19 +157,11 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     from kindsight.cli.prediction_files import check_files
     from kindsight.cli.terminal.inputs import Inputs
-    from kindsight.dataset import DataOptions
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
     if sort not in (None, "confidence"):
         raise SettingsError(f"--sort must be confidence; got {sort!r}.")
-    options = DataOptions(
-        columns=columns_of(column) or {},
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        encoding=encoding,
-    )
     options.check()
     images = Inputs(files, null=null, options=options)
     predictor = Predictor(

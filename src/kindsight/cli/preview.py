@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kindsight.cli.terminal.options import (
-    Column,
     DataOf,
     Debug,
-    Encoding,
-    FollowLinks,
     Json,
-    PixelShape,
     Quiet,
-    Root,
-    columns_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.text import Paint, note, print_json, printable, say
 from kindsight.dataset.ignored import ignored_counts, ignored_text
@@ -28,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kindsight.augment.preview import Preview
-    from kindsight.dataset import ImageDataset
+    from kindsight.dataset import DataOptions, ImageDataset
 
 __all__ = ["preview"]
 
 
-def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+@with_data_options(labels=False)
+def preview(  # noqa: PLR0913 (one parameter for each option)
     data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
     augment: Annotated[
         str,
@@ -61,11 +57,8 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str,
         typer.Option(metavar="crop|stretch|pad", help="Resizing of images that are not square."),
     ] = "crop",
-    column: Column = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    encoding: Encoding = None,
+    *,
+    options: DataOptions,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
     ] = False,
@@ -82,20 +75,13 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     from kindsight.augment import parse_augment
     from kindsight.augment.preview import FORMATS, make_preview, write_sheet
-    from kindsight.dataset import DataOptions, open_dataset
+    from kindsight.dataset import open_dataset
     from kindsight.images import InputSpec
 
     if Path(out).suffix.lower() not in FORMATS:
         raise SettingsError(f"--out must end with {', '.join(FORMATS)}; got {out}.")
     if Path(out).exists() and not force:
         raise SettingsError(f"{out} exists. Choose another --out, or overwrite it with --force.")
-    options = DataOptions(
-        columns=columns_of(column) or {},
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        encoding=encoding,
-    )
     policy = parse_augment(augment)
     dataset = open_dataset(data, options, labelled=False)
     made = make_preview(

@@ -80,7 +80,7 @@ def _signature() -> inspect.Signature:
     )
     for name, option in OPTIONS.items():
         if option.flag != "-":
-            annotations[name] = declared_annotation(option)
+            annotations[name] = declared_annotation(option, option.panel)
     annotations["find_learning_rate"] = _own(
         "Training",
         bool,

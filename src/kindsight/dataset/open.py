@@ -20,6 +20,7 @@ from kindsight.dataset.ignored import (
     IgnoredFile,
     IgnoredFiles,
 )
+from kindsight.dataset.label_map import check_label_map, read_label_map, rename_labels
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
@@ -97,7 +98,10 @@ def open_dataset(
     files = _files_of(name, options, labelled)
     if not files:
         options.check_unused([name])
-    return _open(name, files, options, labelled, min_classes, classes)
+    dataset = _open(name, files, options, labelled, min_classes, classes)
+    if labelled:
+        check_label_map(dataset, options.label_map)
+    return dataset
 
 
 def open_splits(
@@ -140,6 +144,7 @@ def open_splits(
     roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in files)  # noqa: PTH112, PTH120
     dataset = _open(name, files[name], options, True, 2, (), roots)
     if not extra:
+        check_label_map(dataset, options.label_map)
         return dataset
     for split, source in extra.items():
         if split in dataset.split:
@@ -159,6 +164,7 @@ def open_splits(
         return with_others(_open(name, files[name], options, True, 2, (), roots), options)
 
     whole = _in_one_range(with_others(dataset, options), options, opened)
+    check_label_map(whole, options.label_map)
     return _check_classes(whole, quoted(name), 2)
 
 
@@ -203,8 +209,8 @@ def as_dataset(
 
 
 _OPTION = re.compile(
-    r"`(columns|encoding|group_from|keep_na_labels|label_from|label_names|multi_label|pixel_shape"
-    r"|root)\b"
+    r"`(columns|encoding|group_from|keep_na_labels|label_from|label_map|label_names|multi_label"
+    r"|pixel_shape|root)\b"
 )
 """An option of :class:`DataOptions` that a message suggests."""
 
@@ -300,6 +306,7 @@ def _open(
         return with_names(dataset, options, labelled=labelled)
     if not labelled:
         return dataset
+    dataset = rename_labels(dataset, read_label_map(options.label_map), classes)
     return _check_classes(dataset, quoted(name), min_classes, _more_classes(files, options))
 
 
@@ -384,6 +391,7 @@ def _open_folder(
             classes=classes,
             follow_links=options.follow_links,
             roots=roots,
+            label_map=read_label_map(options.label_map if labelled else None),
         )
     except DatasetError as error:
         if files := data_files(name):

@@ -87,6 +87,10 @@ class NamePattern:
         return [(text.strip() or None) if text else None for text in found]
 
 
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
 def _is_switch(value: object) -> bool:
     return value is None or isinstance(value, bool)
 
@@ -108,6 +112,8 @@ class DataOptions:
         labels in one-hot columns, their names separated by commas.
     label_names : sequence of str, optional
         Class names of the labels 0, 1, 2, ...
+    label_map : str, optional
+        A table with the columns ``label`` and ``class``: what labels of the data are renamed to.
     pixel_shape : str, optional
         ``HEIGHTxWIDTH`` or ``HEIGHTxWIDTHx3`` of images given as rows of pixels, or
         ``3xHEIGHTxWIDTH`` if all red pixels come first; square by default.
@@ -131,6 +137,7 @@ class DataOptions:
     group_from: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     label_names: Sequence[str] = ()
+    label_map: str | None = None
     pixel_shape: str | None = None
     root: str | None = None
     follow_links: bool = True
@@ -170,15 +177,19 @@ class DataOptions:
                 "`pixel_shape` must be HEIGHTxWIDTH, such as 28x28, or HEIGHTxWIDTHx3 for RGB; got "
                 f"{self.pixel_shape!r}."
             )
+        return found + self._other_faults()
+
+    def _other_faults(self) -> list[str]:
+        found = []
         if self.value_range is not None:
             try:
                 as_value_range(self.value_range)
             except SettingsError as error:
                 found.append(str(error).replace("`", ""))
-        if self.root is not None and (
-            not isinstance(self.root, str) or not self.root or "\0" in self.root
-        ):
-            found.append(f"`root` must be a folder; got {self.root!r}.")
+        for name, what in (("label_map", "the path of a table"), ("root", "a folder")):
+            value = getattr(self, name)
+            if value is not None and not _is_path(value):
+                found.append(f"`{name}` must be {what}; got {value!r}.")
         if self.follow_links not in (True, False):
             found.append(f"`follow_links` must be True or False; got {self.follow_links!r}.")
         if self.multi_label is not None and self.multi_label not in MULTI_LABEL:

@@ -133,7 +133,7 @@ def test_names_that_are_not_utf_8_come_back(make_tree):
 def test_splits_and_groups(table):
     rows = [
         "in/1.jpg,a,train,p1", "in/2.jpg,a,Validation,p2", "in/3.jpg,b,TEST,",
-        "in/4.jpg,b,,p1", "in/5.jpg,a,predict,p3",
+        "in/4.jpg,a,,p1", "in/5.jpg,a,predict,p3",
     ]  # fmt: skip
     dataset = from_table(table("\n".join(["path,label,split,patient_id", *rows])))
     assert dataset.split == ("train", "validation", "test", None)

@@ -11,23 +11,13 @@ import typer
 
 from kindsight.cli.terminal.evaluation import fitting_table, p_value
 from kindsight.cli.terminal.options import (
-    Column,
     DataOf,
     Debug,
-    Encoding,
-    FollowLinks,
     Json,
-    KeepNaLabels,
-    LabelFrom,
-    LabelNames,
-    MultiLabel,
-    PixelShape,
     Quiet,
-    Root,
     Workers,
     as_typed,
-    columns_of,
-    names_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.text import (
     Paint,
@@ -42,6 +32,7 @@ from kindsight.cli.terminal.text import (
 from kindsight.report.format import amount, elide, interval, percent
 
 if TYPE_CHECKING:
+    from kindsight.dataset import DataOptions
     from kindsight.runs.evaluating.compare import Comparison
 
 __all__ = ["compare", "comparison_lines"]
@@ -50,7 +41,8 @@ WIDEST_NAME = 40
 """Maximum width of a run's name, in columns."""
 
 
-def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+@with_data_options()
+def compare(
     runs: Annotated[list[str], typer.Argument(help="Run folders; with --data also model bundles.")],
     data: Annotated[
         str | None,
@@ -66,15 +58,8 @@ def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="Split of --data to compare on.  [default: all images]",
         ),
     ] = None,
-    label_from: LabelFrom = None,
-    column: Column = None,
-    label_names: LabelNames = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    multi_label: MultiLabel = None,
-    keep_na_labels: KeepNaLabels = False,
-    encoding: Encoding = None,
+    *,
+    options: DataOptions,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -89,20 +74,8 @@ def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     Example: kindsight compare runs/photos-1 runs/photos-2
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.dataset import DataOptions
     from kindsight.runs.evaluating.compare import compare as compare_runs
 
-    options = DataOptions(
-        label_from=label_from,
-        columns=columns_of(column) or {},
-        label_names=names_of(label_names) or (),
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        multi_label=multi_label,
-        keep_na_labels=keep_na_labels,
-        encoding=encoding,
-    )
     with watching(quiet) as progress:
         found = compare_runs(
             *runs, data=data, split=split, options=options, workers=workers, progress=progress

@@ -12,23 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kindsight.cli.terminal.options import (
-    Column,
     DataOf,
     Debug,
-    Encoding,
-    FollowLinks,
     Json,
-    PixelShape,
     Quiet,
-    Root,
     Workers,
-    columns_of,
+    with_data_options,
 )
 from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
 from kindsight.errors import ImageError, SettingsError
 from kindsight.report.format import amount, elide, percent
 
 if TYPE_CHECKING:
+    from kindsight.dataset import DataOptions
     from kindsight.runs.more_images.suggest import Suggestions
 
 __all__ = ["suggest"]
@@ -46,7 +42,8 @@ WIDEST_NAME, WIDEST_PATH = 24, 60
 """Maximum width, in columns, of a class name and of a path."""
 
 
-def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+@with_data_options(labels=False)
+def suggest(  # noqa: PLR0913 (one parameter for each option)
     run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
     data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
     count: Annotated[
@@ -70,11 +67,8 @@ def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
     ] = False,
-    column: Column = None,
-    pixel_shape: PixelShape = None,
-    root: Root = None,
-    follow_links: FollowLinks = None,
-    encoding: Encoding = None,
+    *,
+    options: DataOptions,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -88,18 +82,10 @@ def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     Example: kindsight suggest runs/photos-1 unlabelled/ --count 100
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.dataset import DataOptions
     from kindsight.files import write_text
     from kindsight.runs.more_images.suggest import suggest as rank
 
     out, sheet = _files(out, sheet, json, force)
-    options = DataOptions(
-        columns=columns_of(column) or {},
-        pixel_shape=pixel_shape,
-        root=root,
-        follow_links=follow_links is not False,
-        encoding=encoding,
-    )
     with watching(quiet) as progress:
         found = rank(run, data, count=count, options=options, workers=workers, progress=progress)
     if out is not None:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from kindsight.errors import SettingsError
 from kindsight.options import OPTIONS, Option
 
+if TYPE_CHECKING:
+    from kindsight.dataset import DataOptions
+
 __all__ = [
-    "Column",
     "DataOf",
     "Debug",
-    "Encoding",
-    "FollowLinks",
     "Json",
-    "KeepNaLabels",
-    "LabelFrom",
-    "LabelNames",
-    "MultiLabel",
-    "PixelShape",
     "Quiet",
-    "Root",
     "SetsPerClass",
     "TargetAccuracy",
     "TargetCoverage",
@@ -34,8 +29,11 @@ __all__ = [
     "columns_of",
     "declared_annotation",
     "declared_option",
-    "names_of",
+    "with_data_options",
 ]
+
+
+Command: TypeAlias = "Callable[..., None]"
 
 
 def declared_option(name: str, panel: str | None = None) -> Any:
@@ -63,12 +61,12 @@ def declared_option(name: str, panel: str | None = None) -> Any:
     )
 
 
-def declared_annotation(option: Option) -> Any:
+def declared_annotation(option: Option, panel: str | None = None) -> Any:
     """Return the annotation of a command's parameter; values arrive as text."""
     kind: Any = bool if bool in option.types else str
     if option.flag in ("--phase", "--column"):
         kind = list[str]
-    return Annotated[kind | None, declared_option(option.name, option.panel)]
+    return Annotated[kind | None, declared_option(option.name, panel)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as output.")]
@@ -87,17 +85,71 @@ Workers = Annotated[
     ),
 ]
 
-# How data are read that do not describe themselves: see kindsight.dataset.DataOptions.
-LabelFrom = Annotated[str | None, declared_option("label_from")]
-Column = Annotated[list[str] | None, declared_option("columns")]
-LabelNames = Annotated[str | None, declared_option("label_names")]
-PixelShape = Annotated[str | None, declared_option("pixel_shape")]
-Root = Annotated[str | None, declared_option("root")]
-FollowLinks = Annotated[bool | None, declared_option("follow_links")]
-MultiLabel = Annotated[str | None, declared_option("multi_label")]
-KeepNaLabels = Annotated[bool, declared_option("keep_na_labels")]
-Encoding = Annotated[str | None, declared_option("encoding")]
-ValueRange = Annotated[str | None, declared_option("value_range")]
+_FORM = ("columns", "pixel_shape", "root", "follow_links", "encoding")
+_LABELS = ("label_from", "label_names", "label_map", "multi_label", "keep_na_labels")
+
+
+def with_data_options(*more: str, labels: bool = True) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options on how data are read to a command.
+
+    The command's parameter `options`, in whose place they are, gets them as
+    :class:`kindsight.dataset.DataOptions`.
+
+    Parameters
+    ----------
+    *more : str
+        Names of further options.
+    labels : bool
+        Whether the command reads labels, and has the options for them.
+    """
+    names = [
+        name
+        for name, option in OPTIONS.items()
+        if name in (*_FORM, *(_LABELS if labels else ()), *more) and option.flag != "-"
+    ]
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True, locals={"DataOptions": object})
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            if parameter.name != "options":
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            parameters += [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=declared_annotation(OPTIONS[name]),
+                    default=None,
+                )
+                for name in names
+            ]
+
+        def run(**given: Any) -> None:
+            options = _data_options({name: given.pop(name) for name in names})
+            command(**given, options=options)
+
+        run.__name__, run.__doc__, run.__module__ = (
+            command.__name__, command.__doc__, command.__module__
+        )  # fmt: skip
+        setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 (unknown to mypy)
+        return run
+
+    return decorate
+
+
+def _data_options(given: Mapping[str, Any]) -> DataOptions:
+    from kindsight.dataset import DataOptions
+
+    values = {name: value for name, value in given.items() if value not in (None, [])}
+    if "columns" in values:
+        values["columns"] = columns_of(values["columns"])
+    if "label_names" in values:
+        values["label_names"] = tuple(name.strip() for name in values["label_names"].split(","))
+    if "value_range" in values:
+        values["value_range"] = _value_range_of(values["value_range"])
+    return DataOptions(**values)
+
 
 # When a prediction has no label, and prediction sets: see kindsight.Predictor.
 TargetAccuracy = Annotated[
@@ -173,6 +225,14 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
     return {kind: name for kind, _, name in pairs} or None
 
 
-def names_of(given: str | None) -> tuple[str, ...] | None:
-    """Return names separated by commas; None for none."""
-    return None if given is None else tuple(name.strip() for name in given.split(","))
+def _value_range_of(given: str | None) -> tuple[float, float] | None:
+    """Return ``0,4095`` as a pair of numbers; SettingsError for anything else."""
+    if given is None:
+        return None
+    from kindsight.training.option_rules import option_faults, read_option
+
+    value = read_option(OPTIONS["value_range"], given)
+    if faults := option_faults({"value_range": value}):
+        raise SettingsError("\n".join(faults.values()))
+    low, high = value
+    return float(low), float(high)

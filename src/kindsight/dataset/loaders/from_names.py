@@ -9,6 +9,7 @@ from dataclasses import replace
 from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.options import DataOptions, NamePattern
+from kindsight.dataset.splits.group_notes import joined_classes_note
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError
@@ -168,6 +169,8 @@ def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
     groups = _found(dataset, NamePattern(pattern, "group"), "groups")
     missing = [row for row, group in enumerate(groups) if group is None]
     grouped = dataset.with_columns(group=groups)
+    if joined := joined_classes_note(grouped, pattern):
+        grouped = grouped.with_notes(joined)
     if not missing:
         return grouped
     return grouped.with_notes(

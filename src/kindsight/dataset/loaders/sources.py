@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kindsight.dataset.ignored import (
     ignored_notes,
     ignored_text,
 )
+from kindsight.dataset.label_map import find_renames
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -42,6 +44,7 @@ def from_folder(
     classes: Sequence[str] = (),
     follow_links: bool = True,
     roots: Sequence[str] = (),
+    label_map: Mapping[str, str] | None = None,
 ) -> ImageDataset:
     """Return the dataset of a folder of class folders, or of split folders of class folders.
 
@@ -64,6 +67,8 @@ def from_folder(
         False: ignore links that leave the folder.
     roots : sequence of str
         Further folders to which links may lead.
+    label_map : mapping of str to str, optional
+        Name of a class folder -> class.
 
     Returns
     -------
@@ -85,7 +90,11 @@ def from_folder(
         where = _where(root, ignored)
         raise DatasetError(f"There are no images in {where}. {_cure(ignored)}")
     known = {*classes, *map(unescape_name, classes)}
-    found = arrange(Tree.of(listings), known) if labelled else Arrangement("")
+    found = Arrangement("")
+    if labelled:
+        tree = Tree.of(listings)
+        found = arrange(tree, known)
+        _rename(found, tree, label_map or {}, classes)
     rows, outside, labels = _rows(listings, found if labelled else None, ignored)
     where = _where(root, ignored)
     if labelled:
@@ -154,6 +163,20 @@ def from_files(
     sizes = tuple(map(_size, names))
     label = as_labels(labels, len(names), multi_label=multi_label, keep_na_labels=keep_na_labels)
     return ImageDataset(path=names, label=label, size=sizes)
+
+
+def _rename(
+    found: Arrangement, tree: Tree, label_map: Mapping[str, str], classes: Sequence[str]
+) -> None:
+    """Rename the classes in place, and note it."""
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for folder, entry in found.entries.items():
+        counts[entry.label, entry.split] += tree.total[folder]
+    renames = find_renames(counts, label_map, classes)
+    for folder, entry in found.entries.items():
+        name = renames.names.get(entry.label, entry.label)
+        found.entries[folder] = entry._replace(label=name)
+    found.notes.extend(renames.notes)
 
 
 def _listings(

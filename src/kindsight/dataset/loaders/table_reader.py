@@ -27,6 +27,7 @@ from kindsight.dataset.loaders.values import (
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.several_labels import OneHotColumns
+from kindsight.dataset.splits.group_notes import joined_classes_note
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import printable
 from kindsight.errors import DatasetError
@@ -272,6 +273,8 @@ class TableReader:
             ),
         ):
             dataset = self._exclude(dataset, [numbers[row] for row in rows], reason, what, more)
+        if "group" in cells and (joined := joined_classes_note(dataset)):
+            dataset = dataset.with_notes(joined)
         return replace(dataset, classes=class_order(dataset.label))
 
     def _splits(self, cells: Mapping[str, list[str]]) -> list[str | None] | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.splits.by_date import split_by_date
 from kindsight.dataset.splits.from_file import read_split
+from kindsight.dataset.splits.group_notes import single_group_notes
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.dataset.splits.leakage import (
     LEAKAGE_MODES,
@@ -174,6 +175,11 @@ class SplitSettings:
             If the images cannot be split as requested.
         """
         self.check()
+        result = self._split_open(dataset, taken)
+        return result.with_notes(*single_group_notes(result))
+
+    def _split_open(self, dataset: ImageDataset, taken: CaptureTimes | None) -> ImageDataset:
+        """Split the images that no file has split."""
         if self.file is None:
             return self._split(dataset, taken, list(range(len(dataset))))
         stated = read_split(self.file).apply(dataset)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.bundle import load_bundle
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError, SettingsError, UsageError
@@ -318,7 +319,9 @@ def _classified(
     if isinstance(data, ImageDataset):
         dataset, source = data, "the given images"
     else:
-        dataset, source = open_dataset(data, options, min_classes=1), os.fspath(data)
+        known = load_bundle(names[0]).classes
+        dataset = open_dataset(data, options, min_classes=1, classes=known)
+        source = os.fspath(data)
     if split is not None:
         if split not in dataset.split:
             raise SettingsError(f"The data have no {split} split. Leave `split` out.")

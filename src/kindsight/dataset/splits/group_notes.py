@@ -1,0 +1,100 @@
+"""Notes on groups that join classes, and on figures that rest on a single group."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kindsight.dataset.names import n_images, quoted, quoted_list
+from kindsight.dataset.options import NamePattern
+from kindsight.dataset.splits.groups import group_indices
+from kindsight.encoding import valid_text
+
+if TYPE_CHECKING:
+    from kindsight.dataset.table import ImageDataset
+
+__all__ = ["joined_classes_note", "single_group_notes"]
+
+# A pattern with one group, after a literal prefix: what stands before and after its parenthesis.
+_ONE_GROUP = re.compile(r"(\^?)([\w\- .]*)\((?:\?P<\w+>|(?!\?))(.*)", re.DOTALL)
+
+
+def joined_classes_note(dataset: ImageDataset, pattern: str | None = None) -> str:
+    """Return a note on groups that contain images of several classes; empty if there are none.
+
+    - `pattern`: the pattern on names that found the groups; a pattern that also finds the folder
+      is suggested if its groups join no classes.
+    """
+    joined = _joined(dataset.group, dataset.label)
+    if not joined:
+        return ""
+    groups = Counter(name for name in dataset.group if name is not None)
+    largest = max(joined, key=lambda name: (groups[name], name))
+    several = sum(n > 1 for n in groups.values())
+    is_one = len(joined) == 1
+    note = (
+        f"{len(joined):,} of {several:,} group{'' if several == 1 else 's'} of several images "
+        f"{'has' if is_one else 'have'} images of several classes: {quoted(largest)} has "
+        f"{n_images(groups[largest])} of {joined[largest]:,} classes. A group stays in one split. "
+    )
+    if pattern is None:
+        return note + "If groups are numbered anew in each class, put the class into their names."
+    better = _with_folder(pattern, dataset)
+    if better:
+        return note + f'If they are numbered anew in each folder, use `group_from="{better}"`.'
+    return note + "If they are numbered anew in each class, use another `group_from`."
+
+
+def _joined(groups: Sequence[str | None], labels: Sequence[str | None]) -> dict[str, int]:
+    """Return the number of classes of each group that has several."""
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for group, label in zip(groups, labels, strict=True):
+        if group is not None and label is not None:
+            classes[group].add(label)
+    return {group: len(found) for group, found in classes.items() if len(found) > 1}
+
+
+def _with_folder(pattern: str, dataset: ImageDataset) -> str:
+    """Return the pattern with the image's folder in the group; empty if that does not help."""
+    match = _ONE_GROUP.fullmatch(pattern)
+    if match is None or "/" in pattern or re.compile(pattern).groups != 1:
+        return ""
+    start, prefix, rest = match.groups()
+    end = "" if rest.endswith("$") and not rest.endswith(r"\$") else "[^/]*$"
+    better = f"([^/]+/{'' if start else '[^/]*?'}{prefix}{rest}{end}"
+    if NamePattern.fault(better):
+        return ""
+    found = NamePattern(better, "").find([valid_text(path) for path in dataset.path])
+    lost = any(
+        new is None and old is not None for new, old in zip(found, dataset.group, strict=True)
+    )
+    return "" if lost or _joined(found, dataset.label) else better
+
+
+def single_group_notes(dataset: ImageDataset) -> list[str]:
+    """Return a note for each of validation and test with classes whose images are one group.
+
+    Classes with one image are left out.
+    """
+    if not any(dataset.group):
+        return []
+    indices = group_indices(dataset).tolist()
+    notes = []
+    for split in ("validation", "test"):
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for label, name, index in zip(dataset.label, dataset.split, indices, strict=True):
+            if name == split and label is not None:
+                found[label].append(index)
+        single = [
+            name for name in dataset.classes if len(found[name]) > 1 and len(set(found[name])) == 1
+        ]
+        if single:
+            one = len(single) == 1
+            notes.append(
+                f"In the {split} split, all images of {'class' if one else 'each of the classes'} "
+                f"{quoted_list(single)} are of one group: {'its' if one else 'their'} accuracy "
+                f"rests on {'it' if one else 'one group each'} alone."
+            )
+    return notes
