@@ -7,7 +7,7 @@ of a deep learning model to detect pneumonia in chest radiographs").
 
 A small classifier predicts the split, or the class, from file properties alone. If its
 cross-validated accuracy is well above random guessing, the splits or classes differ in their
-source. So does one class alone if it can be told from all others.
+source. So does one class alone if it can be distinguished from all others.
 """
 
 from __future__ import annotations
