@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kindsight.checks import CheckContext, RowFeatures
 from kindsight.checks.duplicates.hash_index import find_near_pairs
+from kindsight.checks.duplicates.linking import DisjointSets
 from kindsight.checks.duplicates.registration import crop_similarity, register
-from kindsight.checks.duplicates.search import DisjointSets, find_duplicates
+from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.duplicates.shared_background import (
     SharedBackground,
     orient_images,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
-from kindsight.checks.duplicates.search import DisjointSets
+from kindsight.checks.duplicates.linking import DisjointSets
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.splits.leakage import merge_groups, resolve_leakage
 from kindsight.dataset.table import ImageDataset, relative_paths

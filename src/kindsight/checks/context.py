@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,11 +26,17 @@ __all__ = [
     "CheckContext",
     "FolderContents",
     "OutOfFoldPredictions",
+    "Progress",
     "RowFeatures",
+    "delayed",
     "scan_folder",
 ]
 
 T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+
+DELAY_SECONDS = 2.0
+"""Time before the progress of a stage is shown that is mostly quick."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,18 @@ def scan_folder(
             )
     others.extend(file for file in ignored.files if file.reason != "hidden file")
     return FolderContents(tuple(sorted(others)[:MAX_IGNORED_FILES]))
+
+
+def delayed(progress: Progress) -> Progress:
+    """Return a progress function that shows a stage only once it has taken two seconds."""
+    begun: dict[str, float] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - begun.setdefault(stage, now) >= DELAY_SECONDS:
+            progress(stage, done, total)
+
+    return show
 
 
 class RowFeatures(NamedTuple):
@@ -123,6 +142,12 @@ class CheckContext:
         Returns :class:`OutOfFoldPredictions`; None in a cheap run.
     feature_blocks : tuple of slice, optional
         Columns of the features by the layer they come from.
+    together : int64 array (n,), optional
+        One number per row; rows with equal numbers end in one split, whatever happens, and have one
+        label. Duplicates among them are sought only where they link rows of different numbers.
+    progress : callable, optional
+        Called with (stage, done, total) by checks that take longer than two seconds; the stage is
+        ``"duplicates"``.
     """
 
     dataset: ImageDataset
@@ -131,6 +156,8 @@ class CheckContext:
     compute_features: Callable[[], RowFeatures] | None = None
     compute_out_of_fold: Callable[[], OutOfFoldPredictions] | None = None
     feature_blocks: tuple[slice, ...] = ()
+    together: NDArray[np.int64] | None = None
+    progress: Progress | None = None
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def cached(self, name: str, compute: Callable[[], T]) -> T:

@@ -17,7 +17,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID", "ORIENTATIONS", "hamming", "oriented_hashes", "perceptual_hash", "small_grey"]
+__all__ = [
+    "GRID",
+    "ORIENTATIONS",
+    "hamming",
+    "oriented_hashes",
+    "perceptual_hash",
+    "perceptual_hashes",
+    "small_grey",
+]
 
 GRID = 32
 """Height and width of the grey image that is transformed."""
@@ -55,13 +63,19 @@ def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
 
     The first number has the lowest 8 x 8 coefficients; the bit of the lowest, the brightness, is 0.
     """
+    hashed: NDArray[np.uint64] = perceptual_hashes(small[None])[0]
+    return hashed
+
+
+def perceptual_hashes(small: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the hashes of grey images, (n, 32, 32): uint64 (n, 4)."""
     basis = _basis()
     wide = small.astype(np.float32)
     coefficients = basis @ wide @ basis.T
-    bits = coefficients > max(NOISE * float(wide.std()), ROUNDING)
-    bits[0, 0] = False
-    packed: NDArray[np.uint64] = _pack(bits[None])[0]
-    return packed
+    deviation = wide.reshape(len(wide), -1).std(axis=1)
+    bits = coefficients > np.maximum(NOISE * deviation, ROUNDING)[:, None, None]
+    bits[:, 0, 0] = False
+    return _pack(bits)
 
 
 def oriented_hashes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kindsight.dataset import ImageDataset, open_splits, with_value_range
 from kindsight.dataset.names import quoted_list
 from kindsight.dataset.splits.from_file import write_split
 from kindsight.dataset.splits.leakage import LEAKAGE_FILE, Leakage, write_leakage
+from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 from kindsight.runs.result import Scored
@@ -102,7 +103,8 @@ def split_images(
     - `images`: the readable images.
     - `settings`: the wanted split.
     - `dataset`: all images, with the unreadable ones.
-    - `progress`: called with (stage, done, total) while dates are read, for a split by date.
+    - `progress`: called with (stage, done, total) while near-duplicates are sought, and while dates
+      are read for a split by date.
 
     Raises
     ------
@@ -120,7 +122,13 @@ def split_images(
             "or remove the class."
         )
     readable = images.dataset
-    near = find_near_duplicates(readable, images.measure_similarity, images.small_grey)
+    # Where a training needs validation images, the final model is that of the first fold.
+    first = int(bool(settings.folds) and settings.training().needs_validation)
+    chosen = settings.split_settings(first)
+    near = find_near_duplicates(
+        readable, images.measure_similarity, images.small_grey, progress,
+        together=_together(readable, settings.split_settings(int(bool(settings.folds)))),
+    )  # fmt: skip
 
     def taken() -> NDArray[np.float64]:
         def step(done: int, total: int) -> None:
@@ -132,9 +140,6 @@ def split_images(
         return np.asarray(measured.taken, np.float64)
 
     groups = [group.tolist() for group in near.groups]
-    # Where a training needs validation images, the final model is that of the first fold.
-    first = int(bool(settings.folds) and settings.training().needs_validation)
-    chosen = settings.split_settings(first)
     clean, leakage = chosen.split_without_leakage(readable, groups, taken)
     clean = clean.with_notes(*_cheap_notes(near.context))
     train = rows_of(clean, "train")
@@ -142,6 +147,22 @@ def split_images(
 
     return SplitImages(
         images.with_dataset(clean), leakage, known, tuple(_folds(settings, readable, groups))
+    )
+
+
+def _together(dataset: ImageDataset, settings: SplitSettings) -> NDArray[np.int64] | None:
+    """Return a number per image, equal for images of one label that end in one split, if any."""
+    numbers: dict[Hashable, int] = {}
+    fates = settings.inseparable(dataset)
+    if not any(fates):
+        return None
+    pairs = zip(fates, dataset.label, strict=True)
+    return np.array(
+        [
+            numbers.setdefault(row if fate is None else (fate, label), row)
+            for row, (fate, label) in enumerate(pairs)
+        ],
+        np.int64,
     )
 
 

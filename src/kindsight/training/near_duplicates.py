@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks import CheckContext, Measurements
+from kindsight.checks.context import delayed
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
-from kindsight.images.hashes import perceptual_hash, small_grey
+from kindsight.images.hashes import GRID, perceptual_hashes, small_grey
 from kindsight.threads import single_threaded_opencv
 from kindsight.trained_images import TrainedImages, image_hash
+from kindsight.training.common import Progress
 from kindsight.training.protocols import StoredImage
 
 __all__ = [
@@ -40,7 +42,7 @@ SIDE = 64
 BATCH = 1024
 
 MAX_IN_MEMORY = 20_000
-"""Most small images held in memory, 4 kB each; of more, candidates are computed again."""
+"""Most small images held in memory, 4 kB each; of more, candidates are fetched again, in blocks."""
 
 ONE_TONE = 9
 """Adjacent grey levels that count as one tone, as in the checks."""
@@ -71,7 +73,12 @@ class NearDuplicates(NamedTuple):
 
 
 def find_near_duplicates(
-    dataset: ImageDataset, measure: Callable[[Rows], NDArray[np.void]], small: Small
+    dataset: ImageDataset,
+    measure: Callable[[Rows], NDArray[np.void]],
+    small: Small,
+    progress: Progress | None = None,
+    *,
+    together: Rows | None = None,
 ) -> NearDuplicates:
     """Return the groups of images that are the same, byte for byte or nearly.
 
@@ -83,8 +90,15 @@ def find_near_duplicates(
         From rows, int64 (m,), to their measurements, :data:`SIMILARITY` (m,).
     small : callable
         From rows, int64 (m,), to small grey images, uint8 (m, 64, 64); zeros for a missing one.
+    progress : callable, optional
+        Called with (stage, done, total) once a stage takes longer than two seconds; the stages are
+        ``"similarity"`` and ``"duplicates"``.
+    together : int64 array (n,), optional
+        One number per row, equal for images that have one label and end in one split, whatever
+        happens. Their duplicates are sought only where links to other images make a difference.
     """
     n = len(dataset)
+    measured = None if progress is None else delayed(progress)
     numbers = np.zeros(n, NUMERIC)
     # One image of each digest is enough.
     first: dict[str | None, int] = {}
@@ -94,12 +108,16 @@ def find_near_duplicates(
     with single_threaded_opencv():
         for at in range(0, len(rows), BATCH):
             some = rows[at : at + BATCH]
+            if measured is not None:
+                measured("similarity", at, len(rows))
             found = measure(some)
             for name in SIMILARITY.names or ():
                 numbers[name][some] = found[name]
     text = {name: np.full(n, "", object) for name in TEXT}
     fetch = _Remembered(small, n) if n <= MAX_IN_MEMORY else small
-    context = CheckContext(dataset, Measurements(numbers, text, fetch))
+    context = CheckContext(
+        dataset, Measurements(numbers, text, fetch), together=together, progress=progress
+    )
     same = np.array([first[digest] for digest in dataset.digest], np.int64)
     return NearDuplicates(
         find_duplicates(context).groups(), numbers["hash"][same].reshape(n, 4), context
@@ -126,8 +144,10 @@ def measure_similarity(grey: NDArray[np.uint8]) -> NDArray[np.void]:
     """Return the measurements of small grey images (n, 64, 64): :data:`SIMILARITY` (n,)."""
     found = np.zeros(len(grey), SIMILARITY)
     found["contrast"] = _contrast(grey)
-    found["uniformity"] = [_uniformity(image) for image in grey]
-    found["hash"] = np.reshape([perceptual_hash(small_grey(image)) for image in grey], (-1, 4))
+    found["uniformity"] = _uniformity(grey)
+    found["hash"] = perceptual_hashes(
+        np.reshape([small_grey(image) for image in grey], (-1, GRID, GRID))
+    )
     return found
 
 
@@ -170,7 +190,9 @@ def _contrast(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(squares / flat.shape[1]), np.float32)
 
 
-def _uniformity(grey: NDArray[np.uint8]) -> float:
-    """Return the fraction of pixels in the most frequent nine adjacent levels."""
-    counts = np.bincount(grey.ravel(), minlength=256)
-    return float(np.convolve(counts, np.ones(ONE_TONE)).max()) / grey.size
+def _uniformity(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the fraction of pixels in the most frequent nine adjacent levels, float64 (n,)."""
+    levels = grey.reshape(len(grey), -1) + 256 * np.arange(len(grey))[:, None]
+    counts = np.bincount(levels.reshape(-1), minlength=256 * len(grey)).reshape(-1, 256)
+    upto = np.pad(counts.cumsum(axis=1), ((0, 0), (ONE_TONE, 0)), constant_values=0)
+    return np.asarray((upto[:, ONE_TONE:] - upto[:, :-ONE_TONE]).max(axis=1) / grey[0].size)

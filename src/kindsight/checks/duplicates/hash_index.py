@@ -98,19 +98,19 @@ class _Found:
     def __init__(self, limit: int, at_most: int | None) -> None:
         self.limit = limit
         self._at_most = at_most
-        self._chunks: list[NDArray[np.int64]] = []
+        self._chunks: list[NDArray[np.int32]] = []
         self._count = 0
 
     def add(
         self, one: NDArray[np.int64], other: NDArray[np.int64], distance: NDArray[np.int64]
     ) -> None:
-        self._chunks.append(np.stack((one, other, distance), axis=1))
+        self._chunks.append(np.stack((one, other, distance), axis=1).astype(np.int32))
         self._count += len(one)
         if self._at_most is not None and self._count > 2 * self._at_most:
             self._shrink()
 
     def _shrink(self) -> None:
-        rows = np.concatenate(self._chunks) if self._chunks else np.empty((0, 3), np.int64)
+        rows = np.concatenate(self._chunks) if self._chunks else np.empty((0, 3), np.int32)
         if self._at_most is not None and len(rows) > self._at_most:
             upto = np.cumsum(np.bincount(rows[:, 2], minlength=self.limit + 1))
             # Equal hashes are never dropped.
@@ -122,7 +122,8 @@ class _Found:
         self._shrink()
         (rows,) = self._chunks
         rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-        return NearPairs(rows[:, :2], rows[:, 2].astype(np.uint8), self.limit if complete else -1)
+        pairs = rows[:, :2].astype(np.int64)
+        return NearPairs(pairs, rows[:, 2].astype(np.uint8), self.limit if complete else -1)
 
 
 def _found_before(

@@ -99,11 +99,14 @@ def _spectra(images: Small) -> NDArray[np.complex128]:
     return np.fft.rfft2(fine)
 
 
-def register(first: Small, second: Small, down: int = 0, right: int = 0) -> Registration:
+def register(
+    first: Small, second: Small, down: int = 0, right: int = 0, enough: float = math.inf
+) -> Registration:
     """Align the second image with the first and return their correlation.
 
     - `first`, `second`: uint8 arrays (64, 64).
     - `down`, `right`: initial translation of the second image, in pixels.
+    - `enough`: correlation that is not improved further.
 
     Returns
     -------
@@ -119,6 +122,8 @@ def register(first: Small, second: Small, down: int = 0, right: int = 0) -> Regi
     transform[:, 2] *= 2
     fine = _high_pass(first, FINE)
     before = Registration(_correlate(first, fine, second, transform, FINE), transform)
+    if before.correlation >= enough:
+        return before
     after = Registration(*_align(first, fine, second, transform, FINE))
     return after if after.correlation > before.correlation else before
 

@@ -10,6 +10,7 @@ too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -213,7 +214,9 @@ def aligned_correlations(
     """
 
     def compare(pair: NDArray[np.uint8], down: int, right: int, ambiguous: bool) -> float:
-        found = register(pair[0], pair[1], down, right)
+        # Which duplicates are ambiguous depends on the best alignment.
+        enough = math.inf if ambiguous else minimum
+        found = register(pair[0], pair[1], down, right, enough)
         if not ambiguous or found.correlation < minimum:
             return found.correlation
         warped, inside = warp_onto(pair[0], pair[1], found.transform)

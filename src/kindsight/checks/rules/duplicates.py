@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
+from kindsight.checks.duplicates.linking import DisjointSets
 from kindsight.checks.duplicates.registration import crop_similarity
-from kindsight.checks.duplicates.search import DisjointSets, Duplicates, find_duplicates
+from kindsight.checks.duplicates.search import Duplicates, find_duplicates
 from kindsight.checks.feature_space import principal_components
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 

@@ -46,6 +46,8 @@ STAGES = {
     "check": "Verifying exports",
     "curve": "Fitting parts of the images",
     "suggest": "Ranking images",
+    "similarity": "Measuring similarity",
+    "duplicates": "Comparing similar images",
     "dates": "Reading EXIF dates",
     "measure": "Measuring images",
     "checks": "Running checks",

@@ -110,6 +110,23 @@ class SplitSettings:
         both = (("validation", self.validation), ("test", self.test))
         return {name: int(value) if value >= 1 else value for name, value in both}
 
+    def inseparable(self, dataset: ImageDataset) -> list[tuple[str, str] | None]:
+        """Return a value per image, equal for images that end in one split, whatever happens.
+
+        None where nothing is certain.
+
+        - `dataset`: as for :meth:`split`.
+        """
+        if self.file is not None:
+            return [None] * len(dataset)
+        fixed = {"validation", "test"}
+        if self.fold is None and is_already_split(dataset):
+            fixed.add("train")
+        return [
+            ("split", split) if split in fixed else ("group", group) if group is not None else None
+            for split, group in zip(dataset.split, dataset.group, strict=True)
+        ]
+
     def split_without_leakage(
         self,
         dataset: ImageDataset,

@@ -135,7 +135,7 @@ def check_dataset(
         dataset, cache, workers=settings.workers, progress=stage_progress("images")
     )
     read = time.monotonic()
-    context = CheckContext(measured, measurements, folder_contents)
+    context = CheckContext(measured, measurements, folder_contents, progress=progress)
     if settings.full:
         add_features(context, settings, cache, progress)
     results = run_checks(

@@ -99,7 +99,9 @@ def plan_images(
         images: Prepared = prepare(trainer, dataset, progress, keras)
         stack.callback(images.close)
         readable = images.dataset
-        near = find_near_duplicates(readable, images.measure_similarity, images.small_grey)
+        near = find_near_duplicates(
+            readable, images.measure_similarity, images.small_grey, progress
+        )
         groups = [group.tolist() for group in near.groups]
     file = path if path.exists() else record.folder / SPLIT_FILE if own_test else None
     chosen = SplitSettings(

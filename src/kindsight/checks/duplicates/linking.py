@@ -1,0 +1,127 @@
+"""Link rows into sets, comparing as few pairs as possible.
+
+Thirty frames of one video give 435 pairs of candidates, and 29 comparisons link all of them. As in
+Boruvka's algorithm (1926) each set proposes its most promising pair with another set; the pairs of
+one round are compared together. A set whose comparisons fail proposes one more pair for each
+failure, so that the number of rounds grows with the logarithm of the number of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Compared", "DisjointSets", "link_pairs"]
+
+Pairs = NDArray[np.int64]
+
+
+class DisjointSets:
+    """Disjoint sets of rows, merged many pairs at a time (union-find).
+
+    Parameters
+    ----------
+    n : int
+        Number of rows; each row starts as a set of its own.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._parent = np.arange(n)
+
+    def roots(self) -> NDArray[np.int64]:
+        """Return the smallest row of each row's set, int64 (n,)."""
+        while True:
+            above = self._parent[self._parent]
+            if np.array_equal(above, self._parent):
+                return self._parent
+            self._parent = above
+
+    def separate(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """Return whether the rows of each pair, int64 (m, 2), are in different sets."""
+        root = self.roots()
+        different: NDArray[np.bool_] = root[pairs[:, 0]] != root[pairs[:, 1]]
+        return different
+
+    def merge(self, pairs: Pairs) -> None:
+        """Merge the sets of each pair, int64 (m, 2)."""
+        parent = self.roots()
+        while len(pairs):
+            one, other = parent[pairs[:, 0]], parent[pairs[:, 1]]
+            low, high = np.minimum(one, other), np.maximum(one, other)
+            # Several pairs may move one set: the smallest row wins, the others are repeated.
+            np.minimum.at(parent, high, low)
+            parent = self.roots()
+            pairs = pairs[parent[pairs[:, 0]] != parent[pairs[:, 1]]]
+
+    def groups(self) -> list[NDArray[np.int64]]:
+        """Return the sets of two or more rows, ascending, ordered by their first row."""
+        root = self.roots()
+        order = np.argsort(root, kind="stable")
+        starts = np.flatnonzero(np.diff(root[order], prepend=-1))
+        return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+
+
+class Compared(NamedTuple):
+    """The result of comparing pairs."""
+
+    confirmed: NDArray[np.bool_]  # whether each pair is linked
+    values: NDArray[np.float64]  # correlation of each pair
+
+
+def link_pairs(
+    sets: DisjointSets,
+    pairs: Pairs,
+    compare: Callable[[Pairs], Compared],
+    report: Callable[[int], None] = lambda decided: None,
+) -> tuple[Pairs, NDArray[np.float64]]:
+    """Merge the sets of all pairs that a comparison confirms.
+
+    A pair whose rows are in one set already is not compared. The resulting sets are the same as if
+    all pairs were compared.
+
+    - `pairs`: int64 array (m, 2); the most promising first.
+    - `compare`: compares pairs, int64 (k, 2), sorted by their first row.
+    - `report`: called with the number of pairs that are decided.
+
+    Returns
+    -------
+    pairs : int64 array (k, 2)
+        The confirmed pairs.
+    values : float64 array (k,)
+        Their values.
+    """
+    linked, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
+    failures, count = np.zeros(len(sets.roots()), np.int64), len(pairs)
+    while len(pairs := pairs[sets.separate(pairs)]):
+        report(count - len(pairs))
+        chosen = _proposed(sets.roots(), pairs, failures)
+        some = pairs[chosen]
+        some = some[np.lexsort((some[:, 1], some[:, 0]))]
+        found = compare(some)
+        confirmed = some[found.confirmed]
+        sets.merge(confirmed)
+        linked.append(confirmed)
+        values.append(found.values[found.confirmed])
+        failed = some[~found.confirmed].reshape(-1)
+        failures += np.bincount(failed, minlength=len(failures))
+        pairs = pairs[~chosen]
+    report(count)
+    return np.concatenate(linked), np.concatenate(values)
+
+
+def _proposed(
+    roots: NDArray[np.int64], pairs: Pairs, failures: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which pairs are among the first of one of their sets: one, and one a failure."""
+    allowed = 1 + np.bincount(roots, failures, len(roots)).astype(np.int64)
+    ends = roots[pairs].reshape(-1)  # the sets of both rows of each pair
+    order = np.argsort(ends, kind="stable")
+    number = np.arange(len(order))
+    starts = np.diff(ends[order], prepend=-1) != 0
+    rank = number - np.maximum.accumulate(np.where(starts, number, 0))  # of a pair within a set
+    chosen: NDArray[np.bool_] = np.zeros(len(pairs), np.bool_)
+    chosen[order[rank < allowed[ends[order]]] // 2] = True
+    return chosen
