@@ -29,6 +29,7 @@ WORDS = {
     r"alike|likeness": "near-duplicate",
     r"(augmented|flipped|turned|more|all|averaged) views?": "copy, TTA",
     r"looks? (at|as if)|looked (at|for)": "is measured, is read, similar",
+    r"([Ww]here|[Ww]hat) (it|the (model|network|classifier)) (looks|sees)": "saliency map",
     r"kept (views|parts|pixels)": "cached",
     r"(backbones|networks|heads) side by side": "ensemble",
     r"pace": "learning rate, speed",
@@ -136,6 +137,24 @@ FILES = [path for path in sorted(SOURCE.rglob("*.py")) if not is_excepted(path)]
 def test_strings_and_comments(file):
     wrong = [f"{file.name}:{line} {words}" for line, text in texts(file) if (words := found(text))]
     assert wrong == []
+
+
+# Templates of the pages, with their style and script: their text is what a reader of a report sees.
+TEMPLATES = [path for path in sorted(SOURCE.rglob("*")) if path.suffix in (".j2", ".css", ".js")]
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_templates(file):
+    lines = file.read_text("utf-8").splitlines()
+    wrong = [
+        f"{file.name}:{n} {words}" for n, line in enumerate(lines, 1) if (words := found(line))
+    ]
+    assert wrong == []
+
+
+def test_templates_are_read():
+    names = {path.name for path in TEMPLATES}
+    assert {"report.html.j2", "macros.html.j2", "side_by_side.html.j2", "report.js"} <= names
 
 
 def test_errors_name_options_as_in_python():

@@ -9,9 +9,11 @@ import pytest
 from audit import audit, evaluate_in_page
 
 from kindsight.report.page import render_report
+from kindsight.report.side_by_side import render_side_by_side
 
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 from test_report_page import everything, report
+from test_side_by_side import two
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +34,11 @@ def test_axe_finds_violations_where_there_are_some(page, tmp_path):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_a_report_has_no_violations(page, tmp_path, dark):
     assert audit(page, tmp_path, dark=dark)["found"] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_runs_side_by_side_have_no_violations(tmp_path, dark):
+    assert audit(render_side_by_side(two()), tmp_path, dark=dark)["found"] == []
 
 
 def test_opened_images_have_no_violations(page, tmp_path):
@@ -62,7 +69,9 @@ def test_the_policy_runs_the_script_of_the_page_and_no_other(page, tmp_path):
     assert evaluate_in_page(foreign, tmp_path, "document.title") == "A report"
 
 
-def test_nothing_is_wider_than_a_phone(page, tmp_path):
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_nothing_is_wider_than_a_phone(page, tmp_path, kind):
+    shown = page if kind == "one" else render_side_by_side(two())
     assert (
-        evaluate_in_page(page, tmp_path, "document.documentElement.scrollWidth", width=390) <= 390
+        evaluate_in_page(shown, tmp_path, "document.documentElement.scrollWidth", width=390) <= 390
     )

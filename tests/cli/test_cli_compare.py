@@ -70,11 +70,15 @@ def test_a_real_difference(run, tmp_path):
     assert pair["p_value"] == pytest.approx(stats.binomtest(0, 12).pvalue)
     # 12 images lose ln(0.8) - ln(0.1) each
     assert pair["log_loss_difference"] == pytest.approx(-12 * np.log(8) / 100, rel=1e-5)
-    assert pair["sentence"].startswith(f"{second} is better than {first}: 12.0 points (")
-    assert pair["sentence"].endswith(", p < 0.001.")
+    assert pair["sentence"].startswith(
+        f"The accuracy of {second} is higher than that of {first} by 12.0 points ("
+    )
+    assert pair["sentence"].endswith("); this is more than chance explains (p < 0.001).")
     assert [row["accuracy"] for row in found["runs"]] == [0.8, 0.92]
     reverse = json.loads(run("compare", second, first, "--json").stdout)["comparisons"][0]
-    assert reverse["sentence"].startswith(f"{second} is better than {first}: 12.0 points (")
+    assert reverse["sentence"].startswith(
+        f"The accuracy of {second} is higher than that of {first} by 12.0 points ("
+    )
 
 
 def test_a_difference_that_could_be_chance(run, tmp_path):
@@ -84,7 +88,7 @@ def test_a_difference_that_could_be_chance(run, tmp_path):
     assert "is higher than that of" in text and "by 2.0 points (" in text
     assert "which could be chance (p = 0.5); about 400 images are needed" in text
     same = " ".join(run("compare", first, run_of(tmp_path, "c", 20)).stdout.split())
-    assert "are equally accurate on these images" in same
+    assert "are equal on these images" in same
 
 
 def test_several_runs_are_compared_with_the_first(tmp_path):

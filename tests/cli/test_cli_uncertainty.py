@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,21 @@ def test_an_accuracy_that_cannot_be_promised(run, whole, shades):
     # 0.986^300 = 0.0146, above a fourth of 0.05; 0.985^300 = 0.0107
     assert "99.9% accuracy cannot be promised with 600 held-out images" in result.stderr
     assert "at most 98.5%" in result.stderr
+    # The cure works, and a little more does not.
+    cure = re.search(r"Set a target accuracy of ([\d.]+) or less", result.stderr)[1]
+    assert run("predict", whole, "new", "--target-accuracy", cure).exit_code == 0
+    more = run("predict", whole, "new", "--target-accuracy", str(float(cure) + 0.001))
+    assert more.exit_code == 2
+
+
+def test_where_no_accuracy_can_be_promised_a_coverage_can(run, tmp_path, shades):
+    curve = [[0.9, 0.5, 0.0], [0.5, 1.0, 0.0]]
+    bundle = bundle_with(tmp_path / "b", unsure={**UNSURE, "curve": curve, "images": 4})
+    result = run("predict", bundle, "new", "--target-accuracy", "0.9")
+    assert result.exit_code == 2
+    assert "no lower accuracy can, either" in result.stderr
+    assert "Set a target coverage instead." in result.stderr
+    assert run("predict", bundle, "new", "--target-coverage", "0.5").exit_code == 0
 
 
 def test_a_training_whose_target_could_not_be_promised_is_noted(run, tmp_path, shades):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -198,6 +199,22 @@ def test_every_value_above_the_axis_is_marked():
         [Rate(10.0**-k, 0.5, False) for k in range(6, 1, -1)] + [Rate(0.1, 99.0, False)]
     )
     assert cut_labels(rates) == ["99"]
+
+
+def test_long_labels_do_not_overlap():
+    # 17 epochs are 18.5 apart; labels of eight characters are 56 wide, those of nine 63.
+    for number in (1.25e10, 1.25e200):
+        losses = [0.5] * 17
+        losses[4] = losses[7] = number
+        losses[11] = losses[14] = number
+        rows = [Row(k, 0.3, 0.5, loss, 0.5) for k, loss in enumerate(losses, 1)]
+        drawn = draw_curve(curve_table(rows, 1, "loss"), "loss")
+        labels = re.findall(r'<text class="middle cut" x="([\d.]+)" y="32">([^<]*)<', drawn)
+        ends = sorted(
+            (float(x) - 3.5 * len(text), float(x) + 3.5 * len(text)) for x, text in labels
+        )
+        assert len(ends) >= 2
+        assert all(one[1] <= two[0] for one, two in itertools.pairwise(ends))
 
 
 @settings(max_examples=60)

@@ -355,8 +355,15 @@ def test_tables_show_the_confusion_matrix_and_class_metrics():
     data = report(4, 200)
     rows = Page(render_report(data)).rows
     corner = next(i for i, row in enumerate(rows) if row and row[0].startswith("label"))
-    matrix = [[int(cell) for cell in row[1:]] for row in rows[corner + 1 : corner + 5]]
+    cells = [row[1:] for row in rows[corner + 1 : corner + 5]]
+    matrix = [[int(cell.removeprefix("·")) for cell in row] for row in cells]
     assert matrix == data.results[0].evaluation.confusion.tolist()
+    # A dot, and 0 for a screen reader, for mistakes that do not occur.
+    for i, row in enumerate(cells):
+        assert [cell == "·0" for cell in row] == [
+            number == 0 and i != j for j, number in enumerate(matrix[i])
+        ]
+    assert "·0" in cells[0] + cells[1] + cells[2] + cells[3]
     head = next(i for i, row in enumerate(rows) if row[:2] == ["Class", "Recall"])
     for score, row in zip(
         data.results[0].evaluation.classes, rows[head + 1 : head + 5], strict=True

@@ -150,8 +150,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Classify images.
 
     Each image has one row, in order. The row of an unreadable image has the reason, and the exit
-    code is 1. An image of which the classifier is unsure, or that is unlike its training images
-    (unknown), has a reason in place of a label.
+    code is 1. In place of a label, an image has the reason unsure if its confidence is below the
+    threshold, and unknown if it belongs to none of the classes.
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """

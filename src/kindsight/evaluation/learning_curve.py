@@ -411,7 +411,9 @@ def _rounded(value: float) -> float:
 def _gain_text(gain: Gain) -> str:
     """Return a gain in percentage points: ``about 2 points (1 to 3)``."""
     digits = 0 if min(100 * gain.gain, 100 * (gain.high - gain.low)) >= 1.5 else 1
-    middle, low, high = (f"{100 * value:.{digits}f}" for value in (gain.gain, gain.low, gain.high))
+    middle, low, high = (
+        f"{round(100 * value, digits) + 0.0:g}" for value in (gain.gain, gain.low, gain.high)
+    )
     return f"about {middle} point{'' if middle == '1' else 's'} ({low} to {high})"
 
 

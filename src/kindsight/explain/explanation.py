@@ -6,12 +6,14 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle, load_bundle
+from kindsight.dataset import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import KindsightError, UsageError
 from kindsight.explain.nearest import Neighbour, TrainingImages, feature_vector
@@ -37,6 +39,9 @@ NEAREST = 5
 """Number of nearest training images by default."""
 
 Progress = Callable[[str, int, int], None]
+
+# The bytes of a file, or an array in memory.
+_Loaded = bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +116,7 @@ class Explanation:
 
 def explain_images(
     bundle: Bundle | str | os.PathLike[str],
-    images: Iterable[str | os.PathLike[str]],
+    images: Iterable[str | os.PathLike[str]] | ImageDataset,
     *,
     methods: Sequence[str] = tuple(METHODS),
     target: str | None = None,
@@ -126,8 +131,8 @@ def explain_images(
     ----------
     bundle : Bundle or path
         A run folder or another bundle. Its Keras file and TensorFlow are not needed.
-    images : iterable of path
-        Image files.
+    images : iterable of path, or ImageDataset
+        Image files, or the images of a dataset, whose labels are ignored.
     methods : sequence of str
         ``"grad-cam"``, ``"occlusion"``. Of both, Grad-CAM is left out with a note where the network
         has no feature maps.
@@ -163,18 +168,33 @@ def explain_images(
         raise UsageError(f"`versus` must be another class than `class`; got {versus!r} for both.")
     network, made, notes = _make_methods(opened, methods)
     predictor = Predictor(opened, workers=1)
-    given = [os.fspath(path) for path in images]
+    given = images if isinstance(images, ImageDataset) else [os.fspath(path) for path in images]
     report = progress or (lambda *_: None)
     report("explain", 0, len(given))
-    for done, path in enumerate(given, 1):
-        (prediction,) = predictor.predict([path])
+    for done, (prediction, load) in enumerate(_predictions(predictor, given), 1):
         if prediction.error is not None:
             yield Explanation(prediction)
         else:
             chosen = target or prediction.best or opened.classes[0]
             pair = _pair(opened, prediction, chosen, versus)
-            yield _explain(opened, prediction, pair, made, network, training_images, nearest, notes)
+            yield _explain(
+                opened, prediction, load(), pair, made, network, training_images, nearest, notes
+            )
         report("explain", done, len(given))
+
+
+def _predictions(
+    predictor: Predictor, images: ImageDataset | Sequence[str]
+) -> Iterator[tuple[Prediction, Callable[[], _Loaded]]]:
+    """Yield the prediction of each image, and a function that returns the loaded image."""
+    if isinstance(images, ImageDataset):
+        for row in range(len(images)):
+            (prediction,) = predictor.predict_dataset(images[[row]])
+            yield prediction, partial(images.load, row)
+    else:
+        for path in images:
+            (prediction,) = predictor.predict([path])
+            yield prediction, partial(read_bytes, path)
 
 
 def _check_class(bundle: Bundle, option: str, name: str | None) -> None:
@@ -220,6 +240,7 @@ def _make_methods(
 def _explain(
     bundle: Bundle,
     prediction: Prediction,
+    data: _Loaded,
     pair: tuple[str, str | None],
     methods: Mapping[str, SaliencyMethod],
     network: MapNetwork | None,
@@ -227,8 +248,10 @@ def _explain(
     nearest: int,
     notes: tuple[str, ...],
 ) -> Explanation:
-    data = read_bytes(prediction.path)
-    image = read_image(data, value_range=bundle.spec.value_range)
+    if isinstance(data, bytes):
+        image = read_image(data, value_range=bundle.spec.value_range)
+    else:
+        image = data
     pixels = resize_image(image, bundle.spec)
     shown = shrink(image, MAX_SIDE)
     target, versus = pair

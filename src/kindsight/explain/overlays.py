@@ -81,7 +81,7 @@ def _overlays(
         except KindsightError:  # a head that cannot be differentiated
             return
         shown = shrink(_in_proportion(image, bundle.spec), OVERLAY_SIDE)
-        # The stored image is what the network sees: nothing is cropped here.
+        # The stored image is the network's input: nothing is cropped here.
         whole = InputSpec(bundle.spec.height, bundle.spec.width)
         placed = place_map(values, whole, (shown.shape[0], shown.shape[1]))
         yield Overlay(

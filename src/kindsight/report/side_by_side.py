@@ -16,7 +16,7 @@ from kindsight.report.format import amount, elide, percent
 from kindsight.report.templating import clean, environment, script_digest
 from kindsight.report.views.results import FIGURE_NAMES, figures_of
 
-__all__ = ["MAX_RUNS", "Difference", "SideBySide", "render_side_by_side"]
+__all__ = ["MAX_RUNS", "Difference", "SideBySide", "render_side_by_side", "run_names"]
 
 MAX_RUNS = STYLES
 """Maximum number of runs on a page: one for each style of a line."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import LostTableError
+from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.process_images import process_images
 from kindsight.digest import file_digest
 from kindsight.errors import CacheError, ImageError, KindsightError
@@ -57,6 +58,7 @@ def run_vectors(
     settings: TrainSettings | None,
     images: Sequence[RunImage],
     *,
+    dataset: ImageDataset | None = None,
     limit: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -71,9 +73,11 @@ def run_vectors(
     ----------
     bundle : Bundle
     settings : TrainSettings or None
-        To find images that are not in the cache; None if they cannot be found.
+        To find images that are not in the cache; None if it is not known where they are.
     images : sequence of RunImage
         With their digests.
+    dataset : ImageDataset, optional
+        Has the images; opened by `settings` if omitted.
     limit : int, optional
         Most images; of more, those with the lowest digests.
     cache : path, optional
@@ -91,6 +95,7 @@ def run_vectors(
     distinct = {image.digest: image for image in images if image.digest}
     chosen = sorted(distinct)[:limit]
     store = Cache(cache)
+    source = _Source(settings, dataset)
     network = network or MapNetwork(bundle.tflite)
     vectors: dict[str, NDArray[np.float32]] = {}
     loaders: list[FeatureTable] = []
@@ -104,7 +109,7 @@ def run_vectors(
         table = _own_table(bundle, network, store)
         loaders.append(table)
         found, problem = _computed(
-            table, bundle, settings, [distinct[digest] for digest in wanted], store, progress
+            table, bundle, source, [distinct[digest] for digest in wanted], store, progress
         )
         missing = len(wanted) - len(found)
         vectors |= found
@@ -118,7 +123,7 @@ def run_vectors(
             np.array([vectors[digest] for digest in order], np.float32).reshape(len(order), width),
             len(distinct),
             lambda digest: _jpeg(loaders, digest),
-            lambda path: _find(settings, path),
+            source.find,
         ),
         missing,
         problem,
@@ -178,7 +183,7 @@ def _own_table(bundle: Bundle, network: MapNetwork, store: Cache) -> FeatureTabl
 def _computed(
     table: FeatureTable,
     bundle: Bundle,
-    settings: TrainSettings | None,
+    source: _Source,
     images: Sequence[RunImage],
     store: Cache,
     progress: Progress | None,
@@ -188,10 +193,10 @@ def _computed(
     known = table.known(digests)
     problem = ""
     if len(known) < len(digests):
-        if settings is None:
+        if not source.is_known:
             return {}, "The folder has no settings.toml, which says where the images are."
         try:
-            problem = _run(table, bundle, settings, images, store, progress)
+            problem = _run(table, bundle, source, images, store, progress)
         except KindsightError as error:
             problem = str(error)
         known = table.known(digests)
@@ -204,17 +209,17 @@ def _computed(
 def _run(
     table: FeatureTable,
     bundle: Bundle,
-    settings: TrainSettings,
+    source: _Source,
     images: Sequence[RunImage],
     store: Cache,
     progress: Progress | None,
 ) -> str:
     """Fill the table; return why an image could not be read, or "" ."""
     wanted = {image.path for image in images}
-    dataset = open_data(settings)
+    dataset = source.open()
     rows = [row for row, path in enumerate(dataset.path) if path in wanted]
     if not rows:
-        return f"None of the images is in {settings.data} any more."
+        return f"None of the images is in {source.name} any more."
     workers = count_cores()
 
     def show(done: int, total: int) -> None:
@@ -264,21 +269,44 @@ def _jpeg(tables: Sequence[FeatureTable], digest: str) -> bytes:
     return b""
 
 
-def _find(settings: TrainSettings | None, path: str) -> str | None:
-    """Return the file of an image, if it is where the settings say."""
-    for folder in _folders(settings):
-        file = folder / path
-        with suppress(OSError, ValueError):
-            if file.is_file():
-                return str(file)
-    return None
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Where the images of a training are: a dataset that is open, or the training's settings."""
 
+    settings: TrainSettings | None
+    dataset: ImageDataset | None
 
-def _folders(settings: TrainSettings | None) -> Iterator[Path]:
-    if settings is None:
-        return
-    values: list[Any] = [settings.root, settings.data, settings.validation_data, settings.test_data]
-    for value in values:
-        if value:
-            yield Path(str(value))
-            yield Path(str(value)).parent
+    @property
+    def is_known(self) -> bool:
+        return self.settings is not None or self.dataset is not None
+
+    @property
+    def name(self) -> str:
+        return "the dataset" if self.settings is None else str(self.settings.data)
+
+    def open(self) -> ImageDataset:
+        if self.dataset is not None:
+            return self.dataset
+        assert self.settings is not None
+        return open_data(self.settings)
+
+    def find(self, path: str) -> str | None:
+        """Return the file of an image, if it is where it was; None for an image in memory."""
+        for folder in self._folders():
+            file = folder / path
+            with suppress(OSError, ValueError):
+                if file.is_file():
+                    return str(file)
+        return None
+
+    def _folders(self) -> Iterator[Path]:
+        if self.dataset is not None and self.dataset.arrays is None:
+            yield self.dataset.root or Path()
+        if self.settings is None:
+            return
+        found = self.settings
+        values: list[Any] = [found.root, found.data, found.validation_data, found.test_data]
+        for value in values:
+            if value:
+                yield Path(str(value))
+                yield Path(str(value)).parent

@@ -109,7 +109,8 @@ def _quantiles(
 
     check_level(level, "sets")
     if "sets" not in parts:
-        raise SettingsError(_missing(bundle, "prediction sets"))
+        use = ", or use ImageClassifier.conformalize and predict_set with labelled images"
+        raise SettingsError(_missing(bundle, "prediction sets", use))
     stored = StoredSets.from_dict(parts["sets"], len(bundle.classes)).sets
     if per_class is not None:
         stored = replace(stored, per_class=per_class)
@@ -149,9 +150,8 @@ def _number(part: dict[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _missing(bundle: Bundle, what: str) -> str:
+def _missing(bundle: Bundle, what: str, use: str = "") -> str:
     return (
         f"{bundle.folder} has no held-out predictions, which {what} are measured on: it was "
-        "trained by an older kindsight, or without validation images. Train again, or use "
-        "ImageClassifier.conformalize with labelled images."
+        f"trained by an older kindsight, or without validation images. Train again{use}."
     )

@@ -79,11 +79,14 @@ class Unsure:
         if self.target_accuracy is None or self.threshold is not None:
             return ""
         highest = self.curve.highest_accuracy()
-        most = f"at most {100 * highest:.1f}% can" if highest else "no lower accuracy can, either"
+        most, cure = "no lower accuracy can, either", "Set a target coverage instead."
+        if highest:
+            most = f"at most {100 * highest:.1f}% can"
+            cure = f"Set a target accuracy of {highest:g} or less, or a target coverage."
         return (
             f"{100 * self.target_accuracy:.4g}% accuracy cannot be promised with "
             f"{self.curve.images:,} held-out images and these predictions; {most} "
-            f"({100 * CONFIDENCE:.0f}% confidence)."
+            f"({100 * CONFIDENCE:.0f}% confidence). {cure}"
         )
 
     def describe(self) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import Debug, Json, Quiet, Workers
-from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
+from kindsight.cli.terminal.text import (
+    Paint,
+    line_width,
+    note,
+    print_json,
+    printable,
+    say,
+    table,
+    wrapped,
+)
 from kindsight.report.format import elide, interval, percent
 
 if TYPE_CHECKING:
@@ -76,7 +85,8 @@ def _lines(curve: LearningCurve, run: str) -> Iterator[str]:
     header = ("training images", "accuracy", "90% interval", "")
     yield from table(header, rows, paint=paint, left=0)
     yield ""
-    yield paint(values["sentence"], "bold")
+    for line in wrapped(values["sentence"], line_width(), 2):
+        yield paint(line, "bold")
     yield ""
     yield from table(
         ("class", "images", "gain of twice as many", "90% interval"),

@@ -50,8 +50,8 @@ _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
 # rest. Values above it are marked.
 _OUTLIER = 8.0
 
-# Least distance between two arrows of values above the axis, and between two of their labels.
-_ARROWS, _LABELS = 9.0, 54.0
+# Least distance between two arrows of values above the axis, and least gap between their labels.
+_ARROWS, _GAP_OF_LABELS = 9.0, 6.0
 
 # The loss axis covers at least the first value, since labels of smaller numbers would not fit, and
 # at most the second, since larger numbers overflow.
@@ -321,7 +321,7 @@ def _cuts(points: Sequence[tuple[float, float | None]], across: Axis, up: Axis) 
     """
     cut = [(across.coordinate(x), v) for x, v in points if v is not None and not v <= up.high]
     arrows: list[float] = []
-    labels: list[float] = []
+    labels: list[tuple[float, float]] = []  # middle and half of the width
     for x, value in sorted(cut, key=lambda item: (not math.isnan(item[1]), -item[1], item[0])):
         if not math.isnan(value) and all(abs(x - other) >= _ARROWS for other in arrows):
             arrows.append(x)
@@ -329,8 +329,8 @@ def _cuts(points: Sequence[tuple[float, float | None]], across: Axis, up: Axis) 
         text = {math.inf: "infinite"}.get(value) or f"{value:.3g}".replace("nan", "NaN")
         half = 3.6 * len(text)  # of its width
         middle = min(max(x, _LEFT + half), CURVE_SIZE[0] - half)
-        if all(abs(middle - other) >= _LABELS for other in labels):
-            labels.append(middle)
+        if all(abs(middle - x) >= half + other + _GAP_OF_LABELS for x, other in labels):
+            labels.append((middle, half))
             yield f'<text class="middle cut" x="{middle:.1f}" y="{_TOP - 4:.0f}">{text}</text>'
 
 

@@ -48,11 +48,15 @@ class Tile(NamedTuple):
 
 
 class MatrixCell(NamedTuple):
-    """A cell of the confusion matrix: number of images, CSS classes, and the images' anchor."""
+    """A cell of the confusion matrix: number of images, CSS classes, and the images' anchor.
+
+    `is_empty` is for 0 off the diagonal, which is shown as a dot: mistakes stand out.
+    """
 
     images: int
     style: str
     anchor: str
+    is_empty: bool
 
 
 class Card(NamedTuple):
@@ -261,7 +265,12 @@ def _matrix(
         (
             score.name,
             [
-                MatrixCell(int(count), style.get((i, j), "none"), shown.get((i, j), ""))
+                MatrixCell(
+                    int(count),
+                    style.get((i, j), "none"),
+                    shown.get((i, j), ""),
+                    not count and i != j,
+                )
                 for j, count in enumerate(evaluation.confusion[i])
             ],
         )

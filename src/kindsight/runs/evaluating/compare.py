@@ -377,11 +377,14 @@ def _sentence(first: str, second: str, pair: PairedComparison) -> str:
     p_value = f"p = {pair.p_value:.2g}" if pair.p_value >= 0.001 else "p < 0.001"
     if pair.is_real:
         better, worse = (second, first) if pair.difference > 0 else (first, second)
-        return f"{better} is better than {worse}: {points}, {p_value}."
+        return (
+            f"The accuracy of {better} is higher than that of {worse} by {points}; this is more "
+            f"than chance explains ({p_value})."
+        )
     if pair.images_needed is None:
         return (
-            f"{first} and {second} are equally accurate on these images; the true difference may "
-            f"be between {_points(low)} and {_points(high)} points."
+            f"The accuracies of {first} and {second} are equal on these images; the true "
+            f"difference may be between {_points(low)} and {_points(high)} points."
         )
     direction = "higher" if pair.difference > 0 else "lower"
     return (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 
 from kindsight.errors import KindsightError, UsageError
-from kindsight.report.side_by_side import MAX_RUNS, Difference, SideBySide
+from kindsight.report.side_by_side import MAX_RUNS, Difference, SideBySide, run_names
 from kindsight.runs.evaluating.compare import compare
 from kindsight.runs.record import load_run
 from kindsight.runs.reporting.build import report_data
@@ -39,6 +40,9 @@ def side_by_side(
         found = compare(*runs)
     except KindsightError as error:
         return SideBySide(data, notes=(f"The runs were not compared. {_as_typed(str(error))}",))
+    # The page and its sentences have one name for each run.
+    named = zip(found.runs, run_names(data), strict=True)
+    found = replace(found, runs=tuple(replace(run, name=name) for run, name in named))
     differences = tuple(
         Difference(run.name, pair.difference, *pair.interval, pair.p_value, sentence)
         for run, pair, sentence in zip(found.runs[1:], found.pairs, found.sentences(), strict=True)

@@ -70,6 +70,9 @@ class FittedFineTuned(FittedNetwork):
         assert self.fine_tuning is not None
         return f"{self.training.model}, {self.fine_tuning.description}"
 
+    def _final_weights(self) -> str:
+        return "best"  # the settings are the frozen head's, which have no choice
+
     def _facts(self) -> dict[str, Any]:
         head = asdict(self.frozen.head.chosen)
         return {**self._epochs(), "fine_tuning": self.words(), "head": head}

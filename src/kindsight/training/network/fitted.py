@@ -265,10 +265,14 @@ class FittedNetwork:
     def describe(self) -> dict[str, str]:
         """Return the rows of the summary that describe the network."""
         n = len(self.history)
-        last = self.training.final_weights == "last"
-        weights = "weights of the last" if last else f"best epoch {self.history.best_epoch}"
+        weights = f"best epoch {self.history.best_epoch}"
+        if self._final_weights() == "last":
+            weights = "weights of the last"
         epochs = f"{n} {'epoch' if n == 1 else 'epochs'}, {weights}"
         return {"network": self.words(), "training": epochs}
+
+    def _final_weights(self) -> str:
+        return self.training.final_weights
 
     def report_sections(self) -> ReportSections:
         """Return the details of the training for the report."""

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-import textwrap
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import JSON_FILE, KERAS_FILE, TFLITE_FILE, Bundle
-from kindsight.dataset import ImageDataset, as_dataset, with_value_range
+from kindsight.classifier.estimator import Estimator, document, trainer_of
+from kindsight.classifier.selection import labelled_images, used_splits, with_validation
+from kindsight.dataset import as_dataset, with_value_range
 from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.labels import as_labels, class_indices, distinct_labels
 from kindsight.dataset.names import quoted_list
-from kindsight.dataset.splits.stratified import random_split
-from kindsight.errors import BundleError, DatasetError, SettingsError, UsageError
+from kindsight.errors import BundleError, DatasetError, UsageError
 from kindsight.evaluation import distinct_images, to_probabilities
 from kindsight.evaluation.conformal import LEVEL, ConformalSets, check_level, smallest_count
-from kindsight.options import CLASSIFIER_OPTIONS
 from kindsight.predictor import Predictor
 from kindsight.trained_images import TRAINED_ON_FILE
 from kindsight.training.common import Progress
@@ -31,10 +30,9 @@ from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
 from kindsight.training.fine_tuning.state import MONITOR
 from kindsight.training.near_duplicates import record_trained_images
-from kindsight.training.network.presets import OF_PRESETS
-from kindsight.training.option_rules import option_faults, unknown_name_fault
+from kindsight.training.option_rules import unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer
-from kindsight.training.trainer import foreign_options, make_training, prepare
+from kindsight.training.trainer import prepare
 from kindsight.training.uncertainty import measure_sets, measure_uncertainty, measure_unsure
 from kindsight.training.write_bundle import write_bundle
 from kindsight.uncertainty.stored import StoredSets, Unsure
@@ -42,84 +40,13 @@ from kindsight.uncertainty.stored import StoredSets, Unsure
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from kindsight.explain import Explanation
     from kindsight.options import ModelOptions
 
 __all__ = ["ImageClassifier"]
 
-VALIDATION = 0.1
-"""The default fraction of images for validation, where a training needs a validation split."""
 
-Self = TypeVar("Self", bound="_Estimator")
-
-
-class _Estimator:
-    """scikit-learn's estimator contract without scikit-learn; the parameters are the options.
-
-    Options of which each kind of training has its own default, and those that select a kind of
-    training, are None where omitted.
-    """
-
-    _defaults: ClassVar[dict[str, Any]] = {
-        name: None
-        if option.selects or name == "validation" or name in OF_PRESETS
-        else option.default
-        for name, option in CLASSIFIER_OPTIONS.items()
-    }
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters by name."""
-        return {name: getattr(self, name) for name in self._defaults}
-
-    def set_params(self: Self, **params: Any) -> Self:
-        """Set parameters by name.
-
-        Raises
-        ------
-        SettingsError
-            For an unknown name.
-        """
-        for name in params:
-            if name not in self._defaults:
-                raise SettingsError(unknown_name_fault(name, self._defaults, "parameter"))
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        changed = (
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if value != self._defaults[name]
-        )
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def _repr_html_(self) -> str:
-        from kindsight.notebook.values import classifier_html
-
-        changed = {
-            name: value
-            for name, value in self.get_params().items()
-            if value != self._defaults[name]
-        }
-        return classifier_html(self, changed)
-
-    def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags."""
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(two_d_array=False, string=True),
-        )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Return whether the classifier was fitted or loaded."""
-        return hasattr(self, "classes_")
-
-
-class ImageClassifier(_Estimator):
+class ImageClassifier(Estimator):
     """Image classifier: a head on a frozen backbone, a fine-tuned backbone, or a small network.
 
     It follows scikit-learn's contract: parameters are stored unchanged, fitted attributes end in an
@@ -207,12 +134,12 @@ class ImageClassifier(_Estimator):
         DivergedError
             If the loss of a network becomes NaN or infinite in the first epoch.
         """
-        training = _trainer(self.get_params())
+        training = trainer_of(self.get_params(), self._defaults)
         training.spec()
         validates = training.by_gradient
         value_range = training.value_range
         given = with_value_range(as_dataset(X, y, value_range=value_range), value_range)
-        dataset = _labelled(_used_splits(given, validates))
+        dataset = labelled_images(used_splits(given, validates))
         present = np.array(dataset.present_classes())
         labels = present if y is None else distinct_labels(y, given.label)
         if download := training.download():
@@ -232,7 +159,7 @@ class ImageClassifier(_Estimator):
                     stacklevel=2,
                 )
             if validates:
-                split = _with_validation(images.dataset, self.validation, self.seed)
+                split = with_validation(images.dataset, self.validation, self.seed)
                 images = images.with_dataset(split)
             held = np.array([split == "validation" for split in images.dataset.split], bool)
             fitted = images.fit(
@@ -357,7 +284,7 @@ class ImageClassifier(_Estimator):
         """
         self._check_fitted()
         levels = _levels(confidence_level)
-        dataset = _labelled(as_dataset(X, y, value_range=self._trained_range()))
+        dataset = labelled_images(as_dataset(X, y, value_range=self._trained_range()))
         names = [str(name) for name in as_labels(self.classes_, len(self.classes_))]
         if strange := sorted({str(label) for label in dataset.label} - {*names}):
             raise DatasetError(
@@ -419,6 +346,68 @@ class ImageClassifier(_Estimator):
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         return labels, np.stack(inside, axis=-1)
 
+    def explain(
+        self,
+        X: Any,
+        *,
+        methods: Sequence[str] = ("grad-cam", "occlusion"),
+        target: Any = None,
+        versus: Any = None,
+        nearest: int = 5,
+        progress: Progress | None = None,
+    ) -> list[Explanation]:
+        """Return saliency maps and the nearest training images of each image.
+
+        A classifier that was fitted, not loaded, first writes its network files to a temporary
+        folder: give all images in one call.
+
+        Parameters
+        ----------
+        X : ImageDataset, path, sequence of paths, or array
+            As in :meth:`fit`; labels are ignored.
+        methods : sequence of str
+            ``"grad-cam"``, ``"occlusion"``; see :func:`kindsight.explain.explain_images`.
+        target : label, optional
+            The class to explain, one of ``classes_``; the most probable one of each image by
+            default.
+        versus : label, optional
+            Explain why `target` rather than this class; by default, rather than all others.
+        nearest : int
+            Number of nearest training images. After :meth:`load` of a bundle without the records
+            of a run there are none, with a note.
+        progress : callable, optional
+            Called with (stage, done, total).
+
+        Returns
+        -------
+        list of Explanation
+            Of each image: ``maps[method].values``, float32 (height, width), 0 to 1;
+            ``overlay(method)``, uint8 (height, width, 3); ``nearest``.
+
+        Raises
+        ------
+        UsageError
+            For an unknown class or method, or if nothing was fitted.
+        ImageError
+            For an unreadable image.
+        """
+        from kindsight.classifier.explaining import explain_dataset
+
+        self._check_fitted()
+        dataset = as_dataset(X, labelled=False, value_range=self._trained_range())
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            loaded = self._predictor
+            return explain_dataset(
+                dataset,
+                self._write(Path(folder)) if loaded is None else loaded.bundle,
+                self._fitted if loaded is None else None,
+                methods=methods,
+                target=None if target is None else str(as_labels([target], 1)[0]),
+                versus=None if versus is None else str(as_labels([versus], 1)[0]),
+                nearest=nearest,
+                progress=progress,
+            )
+
     def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy, 0 to 1.
 
@@ -432,7 +421,7 @@ class ImageClassifier(_Estimator):
             A label for each image; not needed where `X` has labels.
         """
         self._check_fitted()
-        dataset = _labelled(as_dataset(X, y, value_range=self._trained_range()))
+        dataset = labelled_images(as_dataset(X, y, value_range=self._trained_range()))
         names = as_labels(self.classes_, len(self.classes_))
         predicted = [names[k] for k in self.predict_proba(dataset).argmax(1)]
         correct = np.array([a == b for a, b in zip(dataset.label, predicted, strict=True)])
@@ -548,86 +537,4 @@ def _levels(confidence_level: float | Sequence[float] | None) -> tuple[float, ..
     return tuple(float(level) for level in levels)  # type: ignore[arg-type]
 
 
-def _trainer(params: dict[str, Any]) -> Trainer:
-    """Return the trainer for the parameters of a classifier, or raise with all faults."""
-    defaults = ImageClassifier._defaults
-    changed = {name: value for name, value in params.items() if _differs(value, defaults[name])}
-    given = {**dict.fromkeys(params), **changed, "model": params["model"]}
-    validation = given.pop("validation")
-    wrong = option_faults(params)
-    training = make_training({k: v for k, v in given.items() if k not in wrong})
-    faults = [*wrong.values(), *foreign_options(given)]
-    if validation is not None and not training.by_gradient:
-        faults.append(
-            "`validation` is not used with a frozen backbone, whose head is selected by "
-            "cross-validation. Leave it out, or set `fine_tune` or `budget`."
-        )
-    if faults:
-        raise SettingsError("\n".join(dict.fromkeys([*faults, *training.faults()])))
-    return training
-
-
-def _differs(value: Any, default: Any) -> bool:
-    """Return whether a parameter was changed; arrays and other objects count as changed."""
-    same = value == default
-    return not (isinstance(same, bool) and same)
-
-
-def _labelled(dataset: ImageDataset) -> ImageDataset:
-    """Return the images that have a label, with a warning if there are others."""
-    missing = sum(label is None for label in dataset.label)
-    if missing == len(dataset):
-        raise DatasetError(
-            "Images must have labels; got none. Give y, or a folder of class folders."
-        )
-    if not missing:
-        return dataset
-    warnings.warn(
-        f"{missing} of {len(dataset)} images have no label and were left out.", stacklevel=3
-    )
-    return dataset[[label is not None for label in dataset.label]]
-
-
-def _used_splits(dataset: ImageDataset, validates: bool) -> ImageDataset:
-    """Return the train split, and the validation split where it is used; all without splits."""
-    if all(split is None for split in dataset.split):
-        return dataset
-    wanted = ("train", "validation") if validates else ("train",)
-    return dataset[[split in wanted for split in dataset.split]]
-
-
-def _with_validation(dataset: ImageDataset, size: float | None, seed: int) -> ImageDataset:
-    """Return the dataset with a validation split of a fraction or a number of images."""
-    share = VALIDATION if size is None else size
-    if any(dataset.split) or not share:
-        return dataset
-    return random_split(dataset, validation=int(share) if share >= 1 else share, seed=seed)
-
-
-def _document(cls: type[ImageClassifier]) -> None:
-    """Write the options into the signature and the docstring."""
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=cls._defaults[name],
-            annotation=option.type,
-        )
-        for name, option in CLASSIFIER_OPTIONS.items()
-    ]
-    setattr(cls, "__signature__", inspect.Signature(parameters))  # noqa: B010
-    setattr(cls.__init__, "__signature__", inspect.Signature([this, *parameters]))  # noqa: B010
-    lines = []
-    for name, option in CLASSIFIER_OPTIONS.items():
-        text = option.python_help or option.help.removesuffix(" *")
-        if option.shown_default and name != "validation":
-            text += f" Default: {option.shown_default}."
-        lines.append(f"{name} : {option.type_text}")
-        lines += textwrap.wrap(text, 92, initial_indent="    ", subsequent_indent="    ")
-    start, found, end = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes\n")
-    if found:  # not with python -OO
-        cls.__doc__ = start + "\n".join(lines) + "\n" + found + end
-
-
-_document(ImageClassifier)
+document(ImageClassifier)
