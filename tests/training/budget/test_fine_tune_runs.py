@@ -20,10 +20,12 @@ from kindsight.training.budget import run as budget_run
 from kindsight.training.budget import wider
 from kindsight.training.budget.run import fine_tune
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
+from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.fine_tuning import images as training_images
 from kindsight.training.fine_tuning import train as fine_tuning
 from kindsight.training.fine_tuning import train as train_module
-from kindsight.training.fine_tuning.state import DECISIONS_FILE, FineTuningState
+from kindsight.training.fine_tuning.state import DECISIONS_FILE, MONITOR, FineTuningState
+from kindsight.training.fine_tuning.train import FittedFineTuned
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import fit_frozen
 from kindsight.training.frozen.settings import (
@@ -32,7 +34,7 @@ from kindsight.training.frozen.settings import (
     parse_budget,
 )
 from kindsight.training.frozen.softmax import CrossValidation
-from kindsight.training.protocols import rejection_notes
+from kindsight.training.protocols import FineTuningResult, rejection_notes
 from shapes import write_small_network
 
 
@@ -59,6 +61,20 @@ def test_settings_of_fine_tuning():
     assert "`budget` needs fine-tuning" in fault
     with pytest.raises(SettingsError, match="fine_tune"):
         TrainSettings("photos", model="small-cnn", fine_tune="light", budget="5m")
+
+
+def test_a_fine_tuned_network_is_described_by_its_best_epoch(tmp_path):
+    rows = [EpochRow(k, "top", 1.0, 1e-4, 0.3, 0.9, loss, 0.9) for k, loss in ((1, 0.4), (2, 0.2))]
+    history = History([*rows, EpochRow(3, "top", 1.0, 1e-4, 0.2, 0.9, 0.3, 0.9)], MONITOR)
+    result = FineTuningResult(True, "upper layers", {}, 0.9, 0.95, history)
+    network = FittedFineTuned(
+        FrozenTrainer(), ("a", "b"), None, None, None, tmp_path / "k", tmp_path / "t", history,
+        fine_tuning=result,
+    )  # fmt: skip
+    assert network.describe() == {
+        "network": "efficientnet-lite0, upper layers",
+        "training": "3 epochs, best epoch 2",
+    }
 
 
 def test_decisions_of_another_format_are_ignored(tmp_path):
