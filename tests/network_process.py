@@ -17,6 +17,16 @@ class SharedProcess(KerasProcess):
             self.close(kill=True)
 
 
+class SharedKeras(KerasProcess):
+    """A worker that outlives a run."""
+
+    def __exit__(self, *_):
+        self.interrupted_twice = False
+
+    def close_in_background(self):
+        """Stay for the next run."""
+
+
 @contextmanager
 def shared_process():
     """Let all trainings of networks in this process use one child while the block runs."""

@@ -20,6 +20,7 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
+from kindsight.runs.advice import hint_of
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.diagnosing import diagnose_training
 from kindsight.runs.explained import explained_facts
@@ -48,7 +49,6 @@ from kindsight.training.engine.callbacks import (
     check_mlflow,
     open_logs,
 )
-from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES
 from kindsight.training.frozen.settings import parse_budget
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
@@ -68,7 +68,6 @@ SPLITS = ("train", "validation", "test")
 MUCH_CROPPED = 0.3
 # A note is written where a training took longer than its time budget by this factor.
 BUDGET_TOLERANCE = 1.1
-HINT = "--budget 10m also fine-tunes the network, and uses the result if it is better"
 
 
 def train(
@@ -276,7 +275,6 @@ def _result(
         *notes, *model.dataset.notes, *unsupported_notes(prepared.problems), *_crop_notes(model),
         *model.notes, *sharing_notes(cache), *([folds.note] if folds and folds.note else []),
     )  # fmt: skip
-    hint = model.can_be_fine_tuned and len(rows["validation"]) >= MIN_VALIDATION_IMAGES
     return TrainResult(
         run=folder,
         report=folder / "report.html",
@@ -298,7 +296,7 @@ def _result(
         temperature=model.temperature,
         history=model.history,
         fine_tuning={} if model.fine_tuning is None else model.fine_tuning.to_dict(),
-        hint=HINT if hint else "",
+        hint=hint_of(model, settings, len(rows["validation"])),
         cross_validation=folds,
     )
 

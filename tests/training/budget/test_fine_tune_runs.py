@@ -13,7 +13,6 @@ from kindsight.classifier import ImageClassifier
 from kindsight.dataset import open_dataset
 from kindsight.errors import SettingsError
 from kindsight.models.runtime import InterpreterPool
-from kindsight.models.worker.process import KerasProcess
 from kindsight.predictor import Predictor
 from kindsight.runs.train import TrainSettings, train
 from kindsight.training.budget import run as budget_run
@@ -35,6 +34,7 @@ from kindsight.training.frozen.settings import (
 )
 from kindsight.training.frozen.softmax import CrossValidation
 from kindsight.training.protocols import FineTuningResult, rejection_notes
+from network_process import SharedKeras
 from shapes import write_small_network
 
 
@@ -169,16 +169,6 @@ def test_an_exceeded_budget_is_reported(photos, backbone, tmp_path, monkeypatch)
 
 
 # Whole runs, in one worker process ---------------------------------------------------------------
-
-
-class SharedKeras(KerasProcess):
-    """A worker that outlives a run."""
-
-    def __exit__(self, *_):
-        self.interrupted_twice = False
-
-    def close_in_background(self):
-        """Stay for the next run."""
 
 
 @pytest.fixture(scope="module")

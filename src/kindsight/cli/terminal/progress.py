@@ -42,6 +42,7 @@ STAGES = {
     "activations": "Computing frozen activations",
     "frozen": "Computing frozen activations",
     "rates": "Trying learning rates",
+    "scratch": "Trying a network from scratch",
     "files": "Writing files",
     "check": "Verifying exports",
     "curve": "Fitting parts of the images",

@@ -26,9 +26,15 @@ from kindsight.models.formats.load_keras import read_keras_config
 from kindsight.report.data import Predictions
 from kindsight.runs.diagnosing.measure import Measured, MeasuredImages
 from kindsight.training.engine.history import History
-from kindsight.training.trainer import NETWORK, TRANSFER, kind_of
+from kindsight.training.trainer import NETWORK, TRANSFER, kind_of, of_use
 
-__all__ = ["build_evidence", "count_classes", "distinct_predictions", "epoch_curves"]
+__all__ = [
+    "build_evidence",
+    "count_classes",
+    "distinct_predictions",
+    "epoch_curves",
+    "trained_settings",
+]
 
 _WEIGHTED = ("Conv", "Dense", "Depthwise", "Separable", "BatchNormalization")
 """Prefixes of the names of layers with weights."""
@@ -85,6 +91,21 @@ def build_evidence(
         measured.frozen if kind in (NETWORK.name, TRANSFER.name) else None,
         str(folder),
     )
+
+
+def trained_settings(settings: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings, with those of the network that a budget chose in place of its own.
+
+    Parameters
+    ----------
+    settings : mapping
+        The run's settings; empty if they are not known.
+    trained : mapping
+        The trainer's, as of ``settings`` in ``bundle.json``.
+    """
+    if not settings or "model" not in trained or kind_of(settings) is kind_of(trained):
+        return dict(settings)
+    return {**of_use(settings, trained), **trained}
 
 
 def epoch_curves(history: History) -> EpochCurves:

@@ -27,6 +27,7 @@ from kindsight.runs.diagnosing.evidence import (
     build_evidence,
     count_classes,
     distinct_predictions,
+    trained_settings,
 )
 from kindsight.runs.diagnosing.measure import (
     Measured,
@@ -80,7 +81,10 @@ def diagnose(run: str | os.PathLike[str]) -> tuple[Diagnosis, ...]:
     evidence = build_evidence(
         record.folder,
         record.classes,
-        {} if record.settings is None else record.settings.to_dict(),
+        trained_settings(
+            {} if record.settings is None else record.settings.to_dict(),
+            record.bundle.facts.get("settings", {}),
+        ),
         record.history,
         {
             split: distinct_predictions(found, record.digests(split))
@@ -128,7 +132,7 @@ def diagnose_training(
     evidence = build_evidence(
         folder,
         model.classes,
-        settings.to_dict(),
+        trained_settings(settings.to_dict(), model.training.to_dict()),
         model.history,
         {
             split: distinct_predictions(found, [digests.get(path) for path in found.paths])

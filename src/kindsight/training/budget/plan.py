@@ -37,6 +37,7 @@ __all__ = [
     "fits_extra_copies",
     "flip_sets",
     "is_default",
+    "is_default_backbone",
     "measure_seconds_per_image",
     "seconds_left",
     "worker_limits",
@@ -121,6 +122,11 @@ BUILD_SECONDS = 8.0
 def is_default(trainer: FrozenTrainer) -> bool:
     """Return whether the model, size and weights are the default ones."""
     return (trainer.model, trainer.size, trainer.weights) == (DEFAULT, None, "imagenet")
+
+
+def is_default_backbone(trainer: FrozenTrainer) -> bool:
+    """Return whether the backbone is the default one, at whatever size."""
+    return (trainer.model, trainer.weights) == (DEFAULT, "imagenet")
 
 
 def flip_sets(flips: tuple[int, ...], at_least: int = 1) -> list[tuple[int, ...]]:

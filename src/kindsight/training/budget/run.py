@@ -1,7 +1,8 @@
 """Fine-tune from a frozen head, with or without a time budget: the whole sequence on one page.
 
-Flips that preserve the class; wider features, with a budget; one backbone to fine-tune; flips for
-test-time augmentation; the cut and its cached activations; training; acceptance.
+Flips that preserve the class; with a budget, a network from scratch and wider features; one
+backbone to fine-tune; flips for test-time augmentation; the cut and its cached activations;
+training; acceptance.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.activation_cache import CopyPlan
+from kindsight.training.budget.from_scratch import FittedFromScratch, try_from_scratch
 from kindsight.training.budget.plan import (
     MIN_TRAINING_SECONDS,
     CutChoice,
@@ -64,9 +66,10 @@ __all__ = ["fine_tune", "prepare_backbone"]
 ACTIVATIONS_DISK = 0.5
 NO_TIME = "the budget leaves no time for it"
 Flips = tuple[int, ...]
+Fitted: TypeAlias = FittedFrozenHead | FittedFineTuned | FittedFromScratch
 
 
-def fine_tune(state: FineTuningState, own: Any = None) -> FittedFrozenHead | FittedFineTuned:
+def fine_tune(state: FineTuningState, own: Any = None) -> Fitted:
     """Fine-tune a backbone from the head that was fitted on it.
 
     With a budget, the first Ctrl-C ends training with the best result so far.
@@ -79,8 +82,8 @@ def fine_tune(state: FineTuningState, own: Any = None) -> FittedFrozenHead | Fit
 
     Returns
     -------
-    FittedFineTuned or FittedFrozenHead
-        The head where the network is not clearly better. Both have ``fine_tuning``.
+    FittedFineTuned or FittedFromScratch or FittedFrozenHead
+        The head where no network is clearly better.
     """
     if reason := _obstacle(state):
         return keep_frozen(state, reason)
@@ -98,9 +101,7 @@ def fine_tune(state: FineTuningState, own: Any = None) -> FittedFrozenHead | Fit
     return keep_frozen(best[-1], ENDED)
 
 
-def _run(
-    state: FineTuningState, best: list[FineTuningState], own: Any
-) -> FittedFrozenHead | FittedFineTuned:
+def _run(state: FineTuningState, best: list[FineTuningState], own: Any) -> Fitted:
     """Run all steps; `best` receives the state that a Ctrl-C falls back to."""
     state, flips, rate = _choose_flips(state)
     small_rate = None
@@ -108,6 +109,9 @@ def _run(
         first = state.fitted
         # One pass of the backbone stands for the network until that is chosen and measured.
         state = replace(state, seconds_per_image=1 / rate)
+        best.append(state)
+        if (found := try_from_scratch(state, flips, own)) is not None:
+            return found
         with state.timed("wider features"):
             state = try_wider(state, flips, rate)
         # Only what was widened may be fine-tuned smaller, never a model that the user named.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.errors import DivergedError
-from kindsight.evaluation import distinct_images, evaluate, to_probabilities
+from kindsight.evaluation import Evaluation, distinct_images, evaluate, to_probabilities
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.threads import count_cores
 from kindsight.training.acceptance import ENSEMBLE_MARGIN, MARGIN, is_clearly_better
@@ -36,7 +36,7 @@ from kindsight.training.network.fit import (
 from kindsight.training.network.fitted import CALIBRATED_BY, FittedNetwork, calibrate_validation
 from kindsight.training.protocols import FineTuningResult, ReportSections, describe_seconds
 
-__all__ = ["ENDED", "FittedFineTuned", "StopNow", "keep_frozen", "train"]
+__all__ = ["ENDED", "FittedFineTuned", "StopNow", "compare", "keep_frozen", "train"]
 
 ENDED = "ended by Ctrl-C"
 Rows = NDArray[np.int64]
@@ -196,20 +196,44 @@ def _describe_prediction(flips: int, ensemble: bool) -> list[str]:
     return [*found, "ensemble with the frozen head"] if ensemble else found
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A network, where there is one, and the frozen head on the validation images.
+
+    `before` is of the head, `after` of the network.
+    """
+
+    before: Evaluation
+    after: Evaluation | None
+    accepted: bool
+
+
+def compare(state: FineTuningState, network: FittedNetwork | None = None) -> Comparison:
+    """Return the metrics of the frozen head and of a calibrated network that may replace it."""
+    targets, classes = state.validation_targets(), state.fitted.classes
+    digests = state.fitted.dataset[state.validation].digest
+    counted = distinct_images(digests, targets)
+
+    def judge(probabilities: NDArray[np.float32]) -> tuple[Evaluation, NDArray[np.bool_]]:
+        found = evaluate(probabilities, targets, classes, digests, resamples=0)
+        return found, (probabilities.argmax(1) == targets)[counted]
+
+    before, known = judge(_frozen(state, targets))
+    if network is None:
+        return Comparison(before, None, accepted=False)
+    after, correct = judge(network.probabilities(state.validation))
+    accepted = is_clearly_better(after.log_loss, before.log_loss, correct, known)
+    return Comparison(before, after, accepted)
+
+
 def _accept(state: FineTuningState, network: FittedFineTuned) -> FittedFrozenHead | FittedFineTuned:
     """Return the network where it is clearly better on the validation images, else the head."""
-    targets, classes = state.validation_targets(), state.fitted.classes
     with state.timed("evaluation"):
-        calibrated = network.calibrated(state.validation, targets)
+        calibrated = network.calibrated(state.validation, state.validation_targets())
         assert isinstance(calibrated, FittedFineTuned)
-        probabilities = calibrated.probabilities(state.validation), _frozen(state, targets)
-        digests = state.fitted.dataset[state.validation].digest
-        counted = distinct_images(digests, targets)
-        after, before = (
-            evaluate(each, targets, classes, digests, resamples=0) for each in probabilities
-        )
-        correct = [(each.argmax(1) == targets)[counted] for each in probabilities]
-    accepted = is_clearly_better(after.log_loss, before.log_loss, *correct)
+        found = compare(state, calibrated)
+    before, after, accepted = found.before, found.after, found.accepted
+    assert after is not None
     description = "; ".join(state.notes)
     result = FineTuningResult(
         accepted, description, state.timings, before.accuracy, after.accuracy, network.history

@@ -33,6 +33,7 @@ from kindsight.threads import count_cores
 from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.engine.worker import train_job
 from kindsight.training.fine_tuning.learning_rate import choose_learning_rate, trial_epochs
 from kindsight.training.fine_tuning.tta import build_predictor, choose_prediction, flipped_logits
 
@@ -119,6 +120,7 @@ JOBS: dict[str, Job] = {
     "list_cuts": list_cuts_job,
     "frozen-base": frozen_base_job,
     "fine_tune": fine_tune_job,
+    "train": train_job,
 }
 
 
