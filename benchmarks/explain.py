@@ -30,10 +30,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,7 @@ def measure(run: str, options: argparse.Namespace) -> bool:
 
 
 def shuffled_copy(bundle: Any, folder: Path, random: Any) -> Any:
-    """Return a copy of a bundle in a folder, with the values of each weight tensor shuffled."""
-    from kindsight.bundle import load_bundle
+    """Write the network with the values of each weight tensor shuffled; return its bundle."""
     from kindsight.models.formats.tflite import read_tflite
 
     file = read_tflite(bundle.tflite)
@@ -149,9 +148,8 @@ def shuffled_copy(bundle: Any, folder: Path, random: Any) -> Any:
         if values.size >= SMALLEST_TENSOR:
             buffer.data = random.permutation(values).view(np.uint8)
             changed.add(tensor.buffer)
-    shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("*.keras", "*.html"))
     (folder / bundle.tflite.name).write_bytes(bytes(file.to_bytes()))
-    return load_bundle(folder)
+    return replace(bundle, folder=folder)
 
 
 def randomise(run: str, options: argparse.Namespace) -> bool:
@@ -165,7 +163,7 @@ def randomise(run: str, options: argparse.Namespace) -> bool:
     composed = list(composed_images(record, options.data, options.images, random))
     met = True
     with tempfile.TemporaryDirectory() as temporary:
-        other = shuffled_copy(record.bundle, Path(temporary) / "run", random)
+        other = shuffled_copy(record.bundle, Path(temporary), random)
         both = zip(
             methods_of(options.method, record.bundle), methods_of(options.method, other),
             strict=True,

@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from audit import audit, evaluate_in_page
 
+from kindsight.explain import Explanation, map_images
+from kindsight.explain.nearest import Neighbour
+from kindsight.explain.overlay import encode, place_map
+from kindsight.explain.pages import MappedPrediction, render_explanations, render_image_map
+from kindsight.images import InputSpec
 from kindsight.report.page import render_report
 from kindsight.report.side_by_side import render_side_by_side
+from kindsight.uncertainty.prediction import Prediction
 
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 from test_report_page import everything, report
@@ -39,6 +46,29 @@ def test_a_report_has_no_violations(page, tmp_path, dark):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_runs_side_by_side_have_no_violations(tmp_path, dark):
     assert audit(render_side_by_side(two()), tmp_path, dark=dark)["found"] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_explanations_have_no_violations(tmp_path, dark):
+    image = np.full((40, 60, 3), 120, np.uint8)
+    maps = {
+        "grad-cam": place_map(np.eye(8, dtype=np.float32), InputSpec(8, 8, fit="crop"), (40, 60))
+    }
+    classes, probabilities = ("cat", "dog"), np.array([0.9, 0.1], np.float32)
+    found = Prediction("a.jpg", classes, np.log(probabilities), probabilities)
+    near = (Neighbour("b.jpg", "dog", 0.8), Neighbour("c.jpg", "cat", 0.7, encode(image, "jpeg")))
+    shown = Explanation(found, "cat", "dog", (40, 60), image, maps, near, ("A note.",))
+    page = render_explanations([shown, shown], "photos-1")
+    assert audit(page, tmp_path, dark=dark)["found"] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_map_of_images_has_no_violations(tmp_path, dark):
+    vectors = np.eye(6, dtype=np.float32)
+    placed = map_images("validation", [f"{n}.jpg" for n in range(6)], vectors)
+    predictions = [MappedPrediction("cat", "dog" if n else "cat", 0.9) for n in range(6)]
+    page = render_image_map(placed, predictions, lambda _: b"", "photos-1", total=9)
+    assert audit(page, tmp_path, dark=dark)["found"] == []
 
 
 def test_opened_images_have_no_violations(page, tmp_path):

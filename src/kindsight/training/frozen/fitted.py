@@ -368,4 +368,4 @@ def _only_backbone(
     folder = Cache(trainer.cache).folder()
     joined = build_ensemble({network: files.members[index]}, folder, [variants])
     vectors, table = features.vectors[:, columns[network]], features.tables[index]
-    return alone, joined, replace(features, vectors=vectors, table=table)
+    return alone, joined, replace(features, vectors=vectors, table=table, tables=(table,))
