@@ -75,7 +75,7 @@ def small_cnn(options: argparse.Namespace) -> list[Row]:
     """Improve the course's network as a small CNN."""
     run = trained(options, "plain", PLAIN)
     result, seconds = improved(options, run, "small-cnn", any_model=False)
-    test = result.test
+    test = result.final
     gain, low = (
         (0.0, 0.0) if test is None else (test.difference.difference, test.difference.interval[0])
     )
@@ -94,7 +94,7 @@ def any_model(options: argparse.Namespace) -> list[Row]:
     run = trained(options, "plain", PLAIN)
     result, seconds = improved(options, run, "any-model", any_model=True)
     frozen = float("small-cnn" not in result.changes.get("model", "small-cnn"))
-    gain = 0.0 if result.test is None else result.test.difference.difference
+    gain = 0.0 if result.final is None else result.final.difference.difference
     return [
         Row(f"arrived at a frozen head ({result.change})", [frozen], "%", target=at_least(1.0)),
         Row("gain in test accuracy", [gain], "%"),

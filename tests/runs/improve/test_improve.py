@@ -3,19 +3,22 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fake_keras import use_fake_keras
+from fake_keras import FakeKeras, use_fake_keras
 from kindsight.cli.app import app
 from kindsight.cli.runs.improve import result_lines
 from kindsight.errors import BundleError, MissingExtraError, UsageError
 from kindsight.runs.improve import ImproveResult, improve, search
 from kindsight.runs.improve import run as improve_run
 from kindsight.runs.improve.changes import Factor
+from kindsight.runs.improve.decision import Verdict
 from kindsight.runs.improve.images import plan_images
+from kindsight.runs.improve.original import budget_choices, settings_of
 from kindsight.runs.record import load_run
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.train import train
@@ -67,9 +70,9 @@ def accepting(monkeypatch):
     """Let every search accept its last experiment."""
 
     def confirm(self, original):
-        best = self.experiments[-1]
+        best = next(each for each in self.experiments[::-1] if not each.stopped)
         difference = best.compare(original, self.explored)
-        return search.Verdict(True, best, difference, self.explored, 2, 0.01, "As the test says.")
+        return Verdict(True, best, difference, self.explored, 2, 0.01, "As the test says.")
 
     monkeypatch.setattr(search.Search, "_confirm", confirm)
 
@@ -82,7 +85,7 @@ def test_the_run_keeps_its_own_test_and_validation_split(frozen, tmp_path):
     record = load_run(run)
     images = plan_images(record, record.settings, tmp_path, silent)
     split = {row["path"]: row["split"] for row in rows_of(run / "split.csv")}
-    assert images.own_test
+    assert images.test == "own"
     assert {path for path, fold in images.fold_of.items() if fold == 1} == {
         path for path, name in split.items() if name == "validation"
     }
@@ -101,6 +104,7 @@ def test_the_run_keeps_its_own_test_and_validation_split(frozen, tmp_path):
 
 def test_a_run_without_a_test_split_gets_one_that_no_experiment_sees(frozen, monkeypatch):
     accepting(monkeypatch)
+    monkeypatch.setattr(improve_run, "SEARCH_TRAININGS", 1e9)  # no time for nested folds
     run = frozen()
     result = improve(run, budget="1h")
     folder = run.with_name(run.name + "-improve")
@@ -109,15 +113,121 @@ def test_a_run_without_a_test_split_gets_one_that_no_experiment_sees(frozen, mon
     assert len(test) == pytest.approx(0.25 * 73, abs=2)
     record = load_run(run)
     images = plan_images(record, record.settings, folder, silent)
-    assert not images.own_test and not test & set(images.fold_of)
+    assert images.test == "new" and not test & set(images.fold_of)
     for name in ("best", "original"):
         found = {row["path"]: row["split"] for row in rows_of(folder / name / "split.csv")}
         assert found == split
         assert {row["path"] for row in rows_of(folder / name / "test.csv")} == test
-    assert result.test.images == len(test) and "trained again without it" in result.test.source
+    assert result.final.images == len(test) and "trained again without it" in result.final.source
+    assert result.final.kind == "test split" and not result.final.optimistic
     assert TrainSettings.from_toml(folder / "settings.toml").head == result.changes.get(
         "head", "auto"
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}])
+def test_a_run_without_a_test_split_has_nested_folds(frozen, monkeypatch, options):
+    accepting(monkeypatch)
+    monkeypatch.setattr(search, "factors_of", lambda *_: (Factor("head", ({"head": "rbf"},)),))
+    monkeypatch.setattr(search, "TWO_FOLDS", 1e9)
+    run = frozen(**options)
+    result = improve(run, budget="1h")
+    final = result.final
+    assert final.kind == "nested folds" and not final.optimistic
+    folder, images = result.folder, sum(each.images for each in final.outer)
+    assert len(final.outer) == options.get("folds", 5) and images == final.images >= 70
+    right = sum(each.images * each.best for each in final.outer)
+    assert final.best == pytest.approx(right / images)
+    assert not [row for row in rows_of(folder / "split.csv") if row["split"] == "test"]
+    assert load_run(result.best_run).settings.folds == options.get("folds")
+    assert not (folder / "original").exists()
+    said = "\n".join(result_lines(result))
+    assert "Nested folds: " in said and "Fold 2: " in said
+    assert "Nested folds: " in (result.best_run / "report.html").read_text("utf-8")
+    if "folds" in options:  # experiments have the run's own folds, and its predictions
+        record = load_run(run)
+        plan = plan_images(record, record.settings, folder, silent, make_test=False)
+        folds = {row["path"]: int(row["fold"]) for row in rows_of(run / "folds.csv")}
+        assert plan.fold_of == folds
+        predictions = record.predictions["validation"]
+        right = predictions.predicted == predictions.targets
+        assert final.original == pytest.approx(right.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("options", [{}, {"validation": 0}])
+def test_no_image_of_an_outer_fold_is_trained_on(frozen, tmp_path, options):
+    run = frozen(**options)
+    record = load_run(run)
+    images = plan_images(record, record.settings, tmp_path, silent, make_test=False)
+    for outer in images.every:
+        _, left_out = images.rows(images.dataset, outer)
+        for fold in images.every:
+            if fold != outer:
+                rows, held_out = images.rows(images.dataset, fold, outer)
+                assert not set(rows) & set(left_out) and not set(held_out) & set(left_out)
+                assert len(rows) + len(held_out) + len(left_out) == len(images.fold_of)
+
+
+def test_without_time_for_either_the_figure_is_called_too_high(frozen, monkeypatch):
+    accepting(monkeypatch)
+    monkeypatch.setattr(improve_run, "SEARCH_TRAININGS", 1e9)
+    monkeypatch.setattr(improve_run, "MAX_RETRAINING", 0.0)
+    run = frozen()
+    result = improve(run, budget="1h")
+    assert result.final.kind == "deciding folds" and result.final.optimistic
+    row = next(r for r in result.experiments if r.change == result.change)
+    assert result.final.best == row.accuracy
+    said = " ".join("\n".join(result_lines(result)).split())
+    assert "the accuracy is too high" in said and "train with `test`" in said
+
+
+# A time budget ----------------------------------------------------------------------------------
+
+
+def test_a_run_with_a_budget_is_improved_without_it(frozen, monkeypatch):
+    monkeypatch.setattr("kindsight.training.frozen.settings.KerasProcess", lambda **_: FakeKeras())
+    accepting(monkeypatch)
+    monkeypatch.setattr(search, "TWO_FOLDS", 1e9)
+    run = frozen(test=0.25, validation=6, budget="5m")  # too few to fine-tune
+    result = improve(run, budget="1h")
+    first, second, *others = result.experiments
+    predictions = load_run(run).predictions["validation"]
+    assert first.accuracy == (predictions.predicted == predictions.targets).mean()
+    assert second.change == "no budget, fine-tune off" and second.origin == "reference"
+    assert others and all(row.change.startswith(second.change) for row in others)
+    best = load_run(result.best_run).settings
+    assert best.budget is None and best.fine_tune == "off"
+    assert any("time budget of 5m" in note for note in result.notes)
+    own = load_run(run).predictions["test"]
+    assert result.final.original == (own.predicted == own.targets).mean()
+
+
+def stated(settings, facts):
+    return budget_choices(SimpleNamespace(bundle=SimpleNamespace(facts=facts)), settings)
+
+
+def test_what_a_budget_chose_is_stated_as_options():
+    plain = TrainSettings("photos")
+    assert stated(plain, {}) is None
+    assert stated(plain.with_options(fine_tune="light"), {"fine_tuning": "x"}) is None
+    budget = plain.with_options(budget="10m")
+    ensemble = "efficientnet-lite0+efficientnet-lite2"
+    wide = {"model": ensemble, "size": [300, 300], "first_size": [224, 224], "flip_ids": [0, 1]}
+    assert stated(budget, {"settings": wide}) == {
+        "budget": None, "fine_tune": "off", "model": ensemble, "size": 300, "tta_flips": 2,
+    }  # fmt: skip
+    small = {"model": "efficientnet-lite0", "size": [300, 300], "first_size": [224, 224]}
+    assert stated(budget, {"settings": small, "fine_tuning": "words"}) == {
+        "budget": None, "fine_tune": "light",
+    }  # fmt: skip
+    large = {"model": "efficientnet-lite2", "size": [300, 300]}
+    full = budget.with_options(fine_tune="full")
+    found = stated(full, {"settings": large, "fine_tuning": "words"})
+    assert found == {
+        "budget": None, "fine_tune": "full", "model": "efficientnet-lite2", "size": 300,
+    }  # fmt: skip
+    wrong = {"model": "no-such-backbone", "size": "large"}
+    assert stated(budget, {"settings": wrong}) == {"budget": None, "fine_tune": "off"}
 
 
 # A whole search ---------------------------------------------------------------------------------
@@ -149,8 +259,8 @@ def test_the_better_run_is_compared_on_the_same_test_images(frozen, monkeypatch)
     old, new = (load_run(path).predictions["test"] for path in (run, result.best_run))
     assert old.paths == new.paths
     right_old, right_new = ((p.predicted == p.targets) for p in (old, new))
-    assert result.test.original == right_old.mean() and result.test.best == right_new.mean()
-    assert result.test.difference.first_only == (right_old & ~right_new).sum()
+    assert result.final.original == right_old.mean() and result.final.best == right_new.mean()
+    assert result.final.difference.first_only == (right_old & ~right_new).sum()
     assert (result.best_run / "report.html").exists()
     said = "\n".join(result_lines(result))
     assert "Test split: " in said and "which no experiment used" in said
@@ -196,9 +306,7 @@ def test_what_cannot_be_improved(frozen, monkeypatch, tmp_path):
     run = frozen(test=0.25)
     record = load_run(run)
     with pytest.raises(UsageError, match="without settings"):
-        improve_run._settings(replace(record, settings=None))
-    with pytest.raises(UsageError, match="time budget"):
-        improve_run._settings(replace(record, settings=record.settings.with_options(budget="9m")))
+        settings_of(replace(record, settings=None))
     with pytest.raises(UsageError, match=r"of \d+m or more"):
         improve(run, budget=1, folder=tmp_path / "short")
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)

@@ -5,10 +5,13 @@ import pytest
 from scipy import stats
 
 from kindsight.diagnosis import Diagnosis
-from kindsight.runs.improve.changes import changed, describe, factors_of, frozen_head
+from kindsight.runs.improve import search as search_module
+from kindsight.runs.improve.changes import Factor, changed, describe, factors_of, frozen_head
+from kindsight.runs.improve.decision import Verdict, decide, loss_test
 from kindsight.runs.improve.experiments import FoldResult, StopExperiment
+from kindsight.runs.improve.figure import nested_folds
 from kindsight.runs.improve.result import experiment_rows
-from kindsight.runs.improve.search import Search, decide, loss_test
+from kindsight.runs.improve.search import Search
 from kindsight.runs.improve.timing import Timer, work
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.history import EpochRow
@@ -71,7 +74,7 @@ class Simulated:
 
 def searched(simulated, clock, *, budget=1000.0, folds=5, **options):
     timer = Timer(budget, clock=clock)
-    search = Search(simulated, folds, timer, **options)
+    search = Search(simulated, range(1, folds + 1), timer, **options)
     return search, search.run()
 
 
@@ -104,8 +107,9 @@ def test_a_change_for_the_worse_is_not_taken():
     search, verdict = searched(
         Simulated(clock, {("augment", "classic"): -0.3}, images=400), clock, budget=300.0
     )
-    (row,) = [r for r in experiment_rows(search.experiments, search.explored) if r.number == 1]
-    assert row.change == "augment classic" and row.effect == "harmed"
+    rows = experiment_rows(search.experiments, search.explored)
+    (row,) = [row for row in rows if row.change == "augment classic"]
+    assert row.effect == "harmed"
     assert row.difference.interval[1] < 0
     combined = [e for e in search.experiments if e.origin == "combined"]
     assert not any(e.changes.get("augment") == "classic" for e in combined)
@@ -118,6 +122,74 @@ def test_other_images_decide_than_those_that_chose():
     search, verdict = searched(Simulated(clock, gains), clock, budget=4000.0)
     assert verdict.accepted and verdict.tests == 1
     assert not set(verdict.folds) & set(search.explored)
+
+
+class Useless:
+    """Least-squares classifiers on random features of random labels: no change can help.
+
+    Each change of the training takes other features. Experiments `without` an outer fold are
+    neither trained nor evaluated on its images.
+    """
+
+    def __init__(self, clock, seed, without=0, images=150, folds=5):
+        self.settings, self.clock, self.without, self.known = PLAIN, clock, without, {}
+        random = np.random.default_rng(seed)
+        self.features, self.labels = random.normal(size=(images, 60)), random.integers(0, 2, images)
+        self.fold = random.permutation(np.arange(images) % folds) + 1
+
+    of, is_stored, training_images = Simulated.of, Simulated.is_stored, Simulated.training_images
+
+    def run(self, changes, fold, stage, on_epoch=None):
+        assert fold != self.without
+        self.clock.now += 1.0
+        key = "".join(sorted(str(item) for item in changes.items()))
+        columns = np.random.default_rng([*map(ord, key)]).choice(60, 8, replace=False)
+        x = np.c_[np.ones(len(self.labels)), self.features[:, columns]]
+        trained = (self.fold != fold) & (self.fold != self.without)
+        target = 2.0 * self.labels - 1
+        weights = np.linalg.solve(
+            x[trained].T @ x[trained] + np.eye(9), x[trained].T @ target[trained]
+        )
+        margin = 2 * (x @ weights * target)[self.fold == fold]
+        return FoldResult(margin > 0, np.log1p(np.exp(-margin)), 1.0)
+
+
+def test_nested_folds_show_how_much_of_a_gain_is_selection(monkeypatch):
+    """The best of 40 useless changes looks good on the images that selected it."""
+    levels = tuple({"dropout": number / 100} for number in range(1, 41))
+    monkeypatch.setattr(search_module, "factors_of", lambda *_: (Factor("dropout", levels),))
+    monkeypatch.setattr(search_module, "PATIENCE", 0)
+    monkeypatch.setattr(search_module, "TWO_FOLDS", 1e9)
+    monkeypatch.setattr(search_module, "accepts", lambda *_: True)
+    monkeypatch.setattr(
+        search_module, "decide",
+        lambda best, *_: Verdict(True, best, None, (1,), 1, 0.0, "As the test says."),
+    )  # fmt: skip
+    naive, nested = [], []
+    for seed in range(6):
+        clock = Clock()
+        runs = Useless(clock, seed)
+        search, verdict = searched(runs, clock, budget=200.0)
+        naive.append(verdict.best.accuracy(search.explored))
+        found = nested_folds(
+            runs, lambda fold, seed=seed, clock=clock: Useless(clock, seed, fold), range(1, 6),
+            Timer(2000.0, clock=clock), needed=10.0,
+        )  # fmt: skip
+        assert found.images == 150 and len(found.outer) == 5 and not found.optimistic
+        nested.append(found.best)
+    assert np.mean(naive) > 0.6
+    assert abs(np.mean(nested) - 0.5) < 0.05  # 900 images: a standard error of 1.7 points
+
+
+def test_nested_folds_end_with_their_time():
+    clock = Clock()
+    runs = Useless(clock, 0)
+    options = {"needed": 100.0, "reserve": 50.0}
+    outer = lambda fold: Useless(clock, 0, fold)  # noqa: E731
+    timer = Timer(260.0, clock=clock)
+    found = nested_folds(runs, outer, (1, 2), timer, **options)
+    assert found.images == 60 and clock.now <= 260.0
+    assert nested_folds(runs, outer, (1, 2), Timer(240.0, clock=clock), **options) is None
 
 
 # The diagnosis ---------------------------------------------------------------------------------
@@ -256,3 +328,13 @@ def test_the_loss_test_is_the_normal_approximation():
     wanted = stats.norm.sf(d.mean() / (d.std(ddof=1) / np.sqrt(200)))
     assert loss_test(new, old) == pytest.approx(wanted)
     assert loss_test(new[:20], old[:20]) == 1.0 and loss_test(old, old) == 1.0
+
+
+def test_a_preset_replaces_what_it_decides_and_other_changes_are_added_to_it():
+    given = PLAIN.with_options(dropout=0.4)
+    modern = changed(given, {"preset": "modern"})
+    assert modern.optimizer == "adamw" and modern.dropout == 0.2 and modern.epochs == 30
+    both = changed(given, {"preset": "modern", "augment": "classic", "size": 64})
+    assert both.preset == "modern" and both.size == 64 and both.augment != modern.augment
+    assert "preset" in [factor.name for factor in factors_of(given, [])]
+    assert "preset" not in [factor.name for factor in factors_of(modern, [])]

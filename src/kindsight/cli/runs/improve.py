@@ -216,9 +216,10 @@ def _decision(result: ImproveResult) -> Iterator[str]:
             f"{points(result.decided)} points of accuracy (p = {result.decided.p_value:.2g}; for "
             f"the lower log loss, p = {result.p_value:.2g}{among})."
         )
-    test = result.test
-    if test is not None:
-        yield (
-            f"Test split: {percent(test.original)} -> {percent(test.best)} accuracy, "
-            f"{points(test.difference)} points, {amount(test.images, 'image')}: {test.source}."
-        )
+    if result.final is not None:
+        yield printable(result.final.sentence())
+        for each in result.final.outer:
+            yield (
+                f"Fold {each.fold}: {percent(each.original)} -> {percent(each.best)}, "
+                f"{printable(each.change)}"
+            )

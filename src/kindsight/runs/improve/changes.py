@@ -1,20 +1,18 @@
-"""The changes that experiments try: factors with their levels, in the order of the diagnosis."""
+"""Changes of a training: which ones are tried, in which order, and how they are written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import KindsightError
-from kindsight.models.backbones.table import BACKBONES, get_backbone
-from kindsight.models.backbones.weights import is_available
 from kindsight.options import OPTIONS
+from kindsight.runs.improve.remedies import MAX_EPOCHS, Changes, remedies_for
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
+from kindsight.training.network.presets import without_preset
 from kindsight.training.trainer import kind_of
-from kindsight.training.transfer.settings import TransferTrainer
 
 __all__ = [
     "Factor",
@@ -23,17 +21,12 @@ __all__ = [
     "doubled_epochs",
     "factors_of",
     "frozen_head",
+    "plain_changes",
     "remedies_of",
-    "smaller_sizes",
 ]
-
-MAX_EPOCHS = 240
-SMALLEST_SIZE = 32
 
 # Settings that mean the same for every model; a change of the model keeps these alone.
 OF_ANY_MODEL = ("seed", "resize", "class_weight", "value_range", "workers")
-
-Changes = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,14 +50,13 @@ def factors_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> tuple[
 
     Levels that change nothing, or are not valid with the other settings, are left out.
     """
-    wanted = remedies_of(settings, findings)
     found: dict[str, list[Changes]] = {}
-    for remedy in wanted:
+    for remedy in remedies_of(settings, findings):
         for option, value in remedy.items():
             found.setdefault(_factor_of(option), []).append({option: value})
-    for factor in _candidates(settings):
-        found.setdefault(factor.name, []).extend(factor.levels)
-    usable = (Factor(name, tuple(_usable(settings, levels))) for name, levels in found.items())
+    for name, levels in remedies_for(settings):
+        found.setdefault(name, []).extend(levels)
+    usable = (Factor(name, tuple(_usable(settings, each))) for name, each in found.items())
     return tuple(factor for factor in usable if factor.levels)
 
 
@@ -87,7 +79,7 @@ def changed(settings: TrainSettings, changes: Changes) -> TrainSettings | None:
             if not OPTIONS[name].trainers or name in OF_ANY_MODEL or _fits(settings, changes, name)
         }
     else:
-        kept = settings.to_dict()
+        kept = without_preset(settings.to_dict(), changes)
     try:
         result = TrainSettings(**{**kept, **changes})
     except KindsightError:
@@ -109,12 +101,27 @@ def describe(changes: Changes) -> str:
         spelled = OPTIONS[name].spelling.removeprefix("--") if name in OPTIONS else name
         if value is True:
             parts.append(spelled)
-        elif value is False:
+        elif value is False or value is None:
             parts.append(f"no {spelled}")
+        elif isinstance(value, float):
+            parts.append(f"{spelled} {value:.3g}")
         else:
-            shown = value if isinstance(value, (str, float, int)) else ",".join(map(str, value))
+            shown = value if isinstance(value, (str, int)) else ",".join(map(str, value))
             parts.append(f"{spelled} {shown if shown != '' else 'none'}")
     return ", ".join(parts) or "as it was"
+
+
+def doubled_epochs(settings: TrainSettings, changes: Changes) -> Changes | None:
+    """Return changes with twice the epochs; None beyond the maximum, or with phases."""
+    trainer = changed(settings, changes)
+    epochs = getattr((trainer or settings).training(), "epochs", None)
+    if epochs is None or 2 * epochs > MAX_EPOCHS:
+        return None
+    longer = {**changes, "epochs": 2 * epochs}
+    found = changed(settings, longer)
+    if found is None or found.phases:
+        return None
+    return longer
 
 
 def _fits(settings: TrainSettings, changes: Changes, name: str) -> bool:
@@ -126,7 +133,7 @@ def _fits(settings: TrainSettings, changes: Changes, name: str) -> bool:
 def _is_of_training(remedy: Changes) -> bool:
     """Return whether all options are of a training: the split and the model stay."""
     return all(
-        name in OPTIONS and OPTIONS[name].trainers and name not in ("model", "seed")
+        name in OPTIONS and OPTIONS[name].trainers and name not in ("model", "seed", "budget")
         for name in remedy
     )
 
@@ -143,98 +150,8 @@ def _usable(settings: TrainSettings, levels: Sequence[Changes]) -> Iterator[Chan
             yield level
 
 
-def _candidates(settings: TrainSettings) -> Iterator[Factor]:
-    trainer = settings.training()
-    if isinstance(trainer, NetworkTrainer):
-        yield from _of_network(trainer)
-    elif isinstance(trainer, TransferTrainer):
-        yield from _of_transfer(trainer)
-    else:
-        yield from _of_frozen(settings)
-
-
-def _of_network(trainer: NetworkTrainer) -> Iterator[Factor]:
-    yield _augmentation(trainer)
-    yield Factor("batch_norm", ({"batch_norm": True},))
-    yield Factor("pooling", ({"pooling": "average"},))
-    yield Factor("dropout", ({"dropout": 0.5}, {"dropout": 0.25}))
-    filters = trainer.network().filters
-    deeper, wider = (*filters, 2 * filters[-1]), tuple(2 * count for count in filters)
-    narrower = tuple(max(1, count // 2) for count in filters)
-    yield Factor("filters", ({"filters": deeper}, {"filters": wider}, {"filters": narrower}))
-    yield from _training(trainer)
-    yield Factor("size", tuple(smaller_sizes(trainer)))
-    yield Factor("dense", ({"dense": (64,)}, {"dense": ()}))
-    yield from _regularisation()
-
-
-def _of_transfer(trainer: TransferTrainer) -> Iterator[Factor]:
-    yield _augmentation(trainer)
-    yield Factor("dropout", ({"dropout": 0.3}, {"dropout": 0.5}))
-    yield Factor("freeze", ({"freeze": "all"},))
-    yield from _training(trainer)
-    yield from _regularisation()
-    yield Factor("dense", ({"dense": ()},))
-    yield Factor("cut", tuple({"cut": name} for name in reversed(get_backbone(trainer.model).cuts)))
-    yield Factor("batch_norm", ({"batch_norm": True},))
-
-
-def _of_frozen(settings: TrainSettings) -> Iterator[Factor]:
-    yield Factor("tta_flips", ({"tta_flips": 2},))
-    yield Factor("head", ({"head": "rbf"}, {"head": "linear"}))
-    yield Factor("resize", ({"resize": "stretch"}, {"resize": "pad"}))
-    others = (name for name, backbone in BACKBONES.items() if _is_alternative(name, backbone))
-    yield Factor("model", tuple({"model": name} for name in others if name != settings.model))
-    yield Factor("tta_crops", ({"tta_crops": 2},))
-    side = settings.training().spec().height
-    yield Factor("size", ({"size": round(side * 1.25)}, {"size": round(side * 0.75)}))
-    yield Factor("class_weight", ({"class_weight": "balanced"},))
-
-
-def _is_alternative(name: str, backbone: Any) -> bool:
-    """Whether a backbone can be tried without a download."""
-    return backbone.file is None and is_available(backbone)
-
-
-def _augmentation(trainer: EpochTrainer) -> Factor:
-    names = {"none": ("classic", "light"), "light": ("classic",), "classic": ("light", "strong")}
-    given = trainer.augment if isinstance(trainer.augment, str) else ""
-    levels = names.get(given, ("classic", "none"))
-    return Factor("augment", tuple({"augment": level} for level in levels))
-
-
-def _training(trainer: EpochTrainer) -> Iterator[Factor]:
-    yield Factor(
-        "schedule",
-        ({"optimizer": "adam", "schedule": "one-cycle"}, {"schedule": "cosine"}),
-    )
-    rate = trainer.plan().phases[0].peak_learning_rate
-    yield Factor("learning_rate", ({"learning_rate": rate / 3}, {"learning_rate": 3 * rate}))
-    counts = [factor * trainer.epochs for factor in (2, 4)]
-    yield Factor("epochs", tuple({"epochs": n} for n in counts if n <= MAX_EPOCHS))
-
-
-def _regularisation() -> Iterator[Factor]:
-    yield Factor("label_smoothing", ({"label_smoothing": 0.1},))
-    yield Factor("l2", ({"l2": 1e-4}, {"l2": 1e-3}))
-    yield Factor("ema_decay", ({"ema_decay": 0.99},))
-
-
-def smaller_sizes(trainer: EpochTrainer) -> Iterator[Changes]:
-    """Yield a smaller input: half the sides, as one number where the input is a square."""
-    half = [side // 2 for side in trainer.spec().size]
-    if min(half) >= SMALLEST_SIZE:
-        yield {"size": half[0] if half[0] == half[1] else tuple(half)}
-
-
-def doubled_epochs(settings: TrainSettings, changes: Changes) -> Changes | None:
-    """Return changes with twice the epochs; None beyond the maximum, or with phases."""
-    trainer = changed(settings, changes)
-    epochs = getattr((trainer or settings).training(), "epochs", None)
-    if epochs is None or 2 * epochs > MAX_EPOCHS:
-        return None
-    longer = {**changes, "epochs": 2 * epochs}
-    found = changed(settings, longer)
-    if found is None or found.phases:
-        return None
-    return longer
+def plain_changes(changes: Changes) -> dict[str, Any]:
+    """Return changes as JSON has them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()
+    }

@@ -1,4 +1,4 @@
-"""The result of ``kindsight improve``: its experiments, its verdict, and the test split."""
+"""The result of ``kindsight improve``: its experiments, its verdict, and the final accuracy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from typing import Any
 from kindsight.errors import BundleError
 from kindsight.evaluation.comparing.paired import PairedComparison, correct_comparisons
 from kindsight.files import write_json
+from kindsight.report.format import amount, percent
+from kindsight.runs.improve.changes import plain_changes
 from kindsight.runs.improve.experiments import Experiment
 
-__all__ = ["RESULT_FILE", "ExperimentRow", "ImproveResult", "TestComparison", "experiment_rows"]
+__all__ = [
+    "RESULT_FILE",
+    "ExperimentRow",
+    "FinalFigure",
+    "ImproveResult",
+    "OuterChoice",
+    "experiment_rows",
+]
 
 RESULT_FILE = "improve.json"
 MAX_BYTES = 2**26
@@ -63,24 +72,78 @@ class ExperimentRow:
 
 
 @dataclass(frozen=True)
-class TestComparison:
-    """Original and best training on the test split, which no experiment used.
+class OuterChoice:
+    """An outer fold of nested cross-validation.
 
     Parameters
     ----------
+    fold, images : int
+        Number of the fold, and its images.
+    change : str
+        The options chosen without these images.
+    original, best : float
+        Accuracies on these images, 0-1.
+    """
+
+    fold: int
+    images: int
+    change: str
+    original: float
+    best: float
+
+
+@dataclass(frozen=True)
+class FinalFigure:
+    """The accuracy of the original and of the best training, and what it rests on.
+
+    Parameters
+    ----------
+    kind : str
+        ``"test split"``, ``"nested folds"``, or ``"deciding folds"`` where there was no time for
+        either.
     images : int
     original, best : float
         Accuracies, 0-1.
     difference : PairedComparison
+    optimistic : bool
+        Whether the images took part in the choice.
     source : str
-        Where the test split comes from, a sentence.
+        What the figure rests on, a sentence without its full stop.
+    outer : tuple of OuterChoice
+        The outer folds of nested folds.
     """
 
+    kind: str
     images: int
     original: float
     best: float
     difference: PairedComparison
+    optimistic: bool
     source: str
+    outer: tuple[OuterChoice, ...] = ()
+
+    def sentence(self) -> str:
+        """Return the figure in a sentence: ``Test split: 61.7% -> 78.6% accuracy, ...``."""
+        value, low, high = (
+            100 * each for each in (self.difference.difference, *self.difference.interval)
+        )
+        return (
+            f"{self.kind.capitalize()}: {percent(self.original)} -> {percent(self.best)} "
+            f"accuracy, {value:+.1f} points (95% CI {low:+.1f} to {high:+.1f}) on "
+            f"{amount(self.images, 'image')}: {self.source}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        outer = [vars(each) for each in self.outer]
+        return {**vars(self), "difference": self.difference.to_dict(), "outer": outer}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FinalFigure:
+        """Return the figure of :meth:`to_dict`; KeyError or TypeError if invalid."""
+        outer = tuple(OuterChoice(**each) for each in values["outer"])
+        difference = _comparison(values["difference"])
+        return cls(**{**values, "difference": difference, "outer": outer})
 
 
 @dataclass(frozen=True)
@@ -108,7 +171,8 @@ class ImproveResult:
     experiments : tuple of ExperimentRow
     best_run : pathlib.Path or None
         Finished run with the best settings.
-    test : TestComparison or None
+    final : FinalFigure or None
+        Accuracy of the original and of the best run; None where nothing helped.
     budget, seconds : float
         Allowed and used.
     """
@@ -124,7 +188,7 @@ class ImproveResult:
     p_value: float
     experiments: tuple[ExperimentRow, ...]
     best_run: Path | None
-    test: TestComparison | None
+    final: FinalFigure | None
     budget: float
     seconds: float
     notes: tuple[str, ...] = field(default=())
@@ -134,19 +198,13 @@ class ImproveResult:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("run", "folder", "best_run"):
             values[name] = None if values[name] is None else str(values[name])
-        values["changes"] = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in self.changes.items()
-        }
         rows = [{**vars(row), "difference": _plain(row.difference)} for row in self.experiments]
-        test = self.test
         return {
             **values,
+            "changes": plain_changes(self.changes),
             "decided": _plain(self.decided),
             "experiments": rows,
-            "test": None
-            if test is None
-            else {**vars(test), "difference": test.difference.to_dict()},
+            "final": None if self.final is None else self.final.to_dict(),
             "notes": list(self.notes),
         }
 
@@ -170,17 +228,14 @@ class ImproveResult:
                 {**row, "difference": _comparison(row["difference"])}
                 for row in values["experiments"]
             ]
-            test = values["test"]
-            if test is not None:
-                test = TestComparison(**{**test, "difference": _comparison(test["difference"])})
-            best = values["best_run"]
+            final, best = values["final"], values["best_run"]
             return cls(
                 **{
                     **values,
                     "run": Path(values["run"]),
                     "folder": Path(values["folder"]),
                     "experiments": tuple(ExperimentRow(**row) for row in rows),
-                    "test": test,
+                    "final": None if final is None else FinalFigure.from_dict(final),
                     "decided": _comparison(values["decided"]),
                     "best_run": None if best is None else Path(best),
                     "notes": tuple(values["notes"]),

@@ -2,57 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-
 from kindsight.diagnosis import Diagnosis
-from kindsight.errors import KindsightError, UsageError
-from kindsight.evaluation import distinct_images
-from kindsight.evaluation.comparing.paired import compare_pair
-from kindsight.files import write_json
-from kindsight.report.data import Predictions
+from kindsight.errors import UsageError
 from kindsight.report.format import amount, duration
-from kindsight.runs.improve.changes import describe, smaller_sizes
-from kindsight.runs.improve.experiments import MIN_PROBABILITY, Experiment, Laboratory
-from kindsight.runs.improve.images import ExperimentImages, plan_images, with_split
-from kindsight.runs.improve.result import ImproveResult, TestComparison, experiment_rows
-from kindsight.runs.improve.search import (
-    FINISH_SECONDS,
-    Search,
-    Verdict,
-    require_optuna,
+from kindsight.runs.improve.changes import describe
+from kindsight.runs.improve.combinations import require_optuna
+from kindsight.runs.improve.decision import Verdict
+from kindsight.runs.improve.experiments import Experiment
+from kindsight.runs.improve.figure import deciding_folds, nested_folds, on_test_split
+from kindsight.runs.improve.folder import LOCK_FILE, claimed, improve_folder, write_state
+from kindsight.runs.improve.images import USUAL_FOLDS, final_settings, plan_images
+from kindsight.runs.improve.laboratory import Laboratory, OuterFold
+from kindsight.runs.improve.original import (
+    budget_choices,
+    computing_seconds,
+    findings_of,
+    seconds_of,
+    settings_of,
 )
+from kindsight.runs.improve.remedies import Changes, smaller_sizes
+from kindsight.runs.improve.result import FinalFigure, ImproveResult, experiment_rows
+from kindsight.runs.improve.search import Search
 from kindsight.runs.improve.timing import Timer
 from kindsight.runs.record import RunRecord, load_run
+from kindsight.runs.reporting.build import report_data
+from kindsight.runs.reporting.facts import ReportFacts
+from kindsight.runs.reporting.make import MODEL_CARD_FILE, REPORT_FILE, write_report
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.train import train
 from kindsight.training.common import Progress
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
-from kindsight.training.frozen.settings import FrozenTrainer, parse_budget
+from kindsight.training.frozen.settings import parse_budget
 from kindsight.training.network.settings import EpochTrainer
 
 __all__ = ["improve", "improve_folder"]
 
-STATE_FILE, SETTINGS_FILE, LOCK_FILE = "state.json", "settings.toml", ".lock"
-MAX_STATE_BYTES = 1 << 20
-DIAGNOSIS_FILE = "diagnosis.json"
-MAX_DIAGNOSIS_BYTES = 1 << 24
+SETTINGS_FILE = "settings.toml"
 # Trainings with changes, with a smaller input where that is possible, below which none is tried.
 MIN_CHANGES = 3
-# Another backbone may be larger than the run's.
-COMPUTING = 1.5
 # Share of a training that its last checkpoint lacks, at most.
 CHECKPOINT_SHARE = 0.3
+# A search takes about as long as this many trainings of the original, where these are fast.
+SEARCH_TRAININGS = 60
+# Share of the budget that training the original on other images may take.
+MAX_RETRAINING = 0.35
+
+NO_TEST = "train with `test` for a figure on images that no experiment sees"
+NO_TIME = "a longer `budget` allows nested folds, which are not too high"
 
 OnExperiment = Callable[[Experiment, Search, Timer], None]
 
@@ -104,299 +108,239 @@ def improve(
     require_optuna()
     seconds = parse_budget(budget)
     record = load_run(run)
-    settings = _settings(record)
+    settings = settings_of(record)
     place = improve_folder(record.folder) if folder is None else Path(folder)
     show = progress or (lambda stage, done, total: None)
-    with _claimed(place, settings, any_model) as used:
+    with claimed(place, settings, any_model) as used:
         finished = ImproveResult.read(place)
         if finished is not None and seconds <= finished.budget:
-            return replace(
-                finished,
-                notes=(
-                    *finished.notes,
-                    "This search was finished before; a longer --budget continues it.",
-                ),
-            )
+            note = "This search was finished before; a longer `budget` continues it."
+            return replace(finished, notes=(*finished.notes, note))
         clock = timer or Timer(seconds, used)
+        save = partial(write_state, place, settings, any_model)
         try:
-            return _improve(record, settings, place, clock, any_model, show, on_experiment)
+            work = _Improvement(record, settings, place, clock, any_model, show)
+            return work.run(on_experiment, lambda: save(clock.used))
         finally:
-            _write_state(place, settings, any_model, clock.used)
+            save(clock.used)
 
 
-def improve_folder(run: Path) -> Path:
-    """Return the folder of the experiments on a run."""
-    return run.with_name(f"{run.name}-improve")
+@dataclass(eq=False)
+class _Improvement:
+    """The work of :func:`improve` in a folder of its own."""
 
+    record: RunRecord
+    settings: TrainSettings
+    folder: Path
+    timer: Timer
+    any_model: bool
+    show: Progress
 
-def _improve(
-    record: RunRecord,
-    settings: TrainSettings,
-    folder: Path,
-    timer: Timer,
-    any_model: bool,
-    show: Progress,
-    on_experiment: OnExperiment | None,
-) -> ImproveResult:
-    images = plan_images(record, settings, folder, show)
-    original = with_split(settings, folder)
-    with Laboratory(original, images, folder, show) as laboratory:
-        took, finish = _seconds(record)
-        timer.learn(original, laboratory.training_images(), took)
-        timer.unknown = _computing(record)
-        known = laboratory.known(record, took)
-
-        def cost(changes: Mapping[str, Any]) -> float:
-            return timer.estimate(laboratory.of(changes), laboratory.training_images())
-
-        def reserve(changes: Mapping[str, Any]) -> float:
-            # The final training continues from the checkpoint of the first fold.
-            retrained = 0.0 if images.own_test else finish
-            return CHECKPOINT_SHARE * cost(changes) + finish + retrained
-
-        if not any_model:  # a frozen head takes seconds
-            _check_budget(original, timer, cost, finish, trained=known is not None)
-
-        def finished(experiment: Experiment) -> None:
-            best = search.best()
-            laboratory.delete_checkpoints({} if best is None else best.changes)
-            _write_state(folder, settings, any_model, timer.used)
-            if on_experiment is not None:
-                on_experiment(experiment, search, timer)
-
-        search = Search(
-            laboratory, images.folds, timer, findings=_findings(record, settings),
-            known=known, any_model=any_model, reserve=reserve,
-            on_experiment=finished,
+    def __post_init__(self) -> None:
+        self.took, self.finish = seconds_of(self.record)
+        if budget := getattr(self.settings.training(), "budget_seconds", None):
+            self.took = min(self.took, float(budget))
+        nested = self._has_time_for_nested_folds()
+        self.images = plan_images(
+            self.record, self.settings, self.folder, self.show,
+            make_test=not nested and self._has_time_to_train_again(),
         )  # fmt: skip
-        verdict = search.run()
-        best = original if verdict.best is None else laboratory.of(verdict.best.changes)
-    best_run, test = None, None
-    if verdict.accepted:
-        assert verdict.best is not None
-        best_run = _train(best, folder, "best", show, laboratory.checkpoint(verdict.best.changes))
-        other = laboratory.checkpoint({})
-        test = _compare_on_test(record, original, images, best_run, folder, show, other)
-    result = _result(record, folder, search, verdict, timer, best_run, test)
-    (best if verdict.accepted else original).write(folder / SETTINGS_FILE)
-    result.write()
-    return result
+        self.nested = nested and self.images.test == "none"
+        self.final = final_settings(self.settings, self.folder, self.images)
+        self.start = budget_choices(self.record, self.settings)
 
+    def run(self, on_experiment: OnExperiment | None, save: Callable[[], None]) -> ImproveResult:
+        """Return the result; `save` is called after each experiment."""
+        with Laboratory(self.settings, self.images, self.folder, self.show) as laboratory:
+            self.laboratory, timer = laboratory, self.timer
+            known = laboratory.known(self.record, self.took)
+            self._learn()
+            if not self.any_model:  # a frozen head takes seconds
+                self._check_budget(trained=bool(known))
 
-def _settings(record: RunRecord) -> TrainSettings:
-    """Return the settings of the run; UsageError where it cannot be improved."""
-    if record.settings is None:
-        raise UsageError(
-            f"{record.folder} is a bundle without {SETTINGS_FILE}: the settings of its training "
-            "are unknown. Give the folder of a run of 'kindsight train'."
-        )
-    trainer = record.settings.training()
-    if isinstance(trainer, FrozenTrainer) and trainer.budget is not None:
-        raise UsageError(
-            f"{record.folder} was trained with a time budget, which tried wider features, "
-            "test-time augmentation and fine-tuning. Train with a longer `budget`, or improve a "
-            "run without one."
-        )
-    return record.settings
+            def finished(experiment: Experiment) -> None:
+                best = search.best()
+                laboratory.delete_checkpoints({} if best is None else best.changes)
+                save()
+                if on_experiment is not None:
+                    on_experiment(experiment, search, timer)
 
+            search = Search(
+                laboratory, self.images.every, self._search_time(), known=known,
+                reserve=self._reserve, on_experiment=finished, **self._options(),
+            )  # fmt: skip
+            verdict = search.run()
+            final = self._nested(search) if verdict.accepted and self.nested else None
+            changes: Changes = {} if verdict.best is None else verdict.best.changes
+            best = self._final_settings(changes)
+        best_run = None
+        if verdict.accepted:
+            best_run = self._train(best, "best", changes)
+            final = final or self._figure(verdict, search, best_run)
+            _explain(best_run, self.record.folder, verdict, final)
+        result = self._result(search, verdict, best_run, final)
+        (best if verdict.accepted else self.final).write(self.folder / SETTINGS_FILE)
+        result.write()
+        return result
 
-def _seconds(record: RunRecord) -> tuple[float, float]:
-    """Return how long the original was trained, and how long the rest of its run took."""
-    stated = record.bundle.facts.get("seconds")
-    names = ("fit", "total", "prepare")
-    known = stated if isinstance(stated, dict) else {}
-    fit, total, prepare = (
-        float(value) if isinstance(value := known.get(name), (int, float)) else 0.0
-        for name in names
-    )
-    rest = total - prepare - fit
-    if record.history is not None:  # of an interrupted training, too
-        fit = sum(row.seconds for row in record.history)
-    return max(0.1, fit), max(FINISH_SECONDS, rest)
+    # Time ---------------------------------------------------------------------------------------
 
+    def _has_time_for_nested_folds(self) -> bool:
+        """Return whether one search more for each fold is expected to fit."""
+        searches = 1 + (self.settings.folds or USUAL_FOLDS)
+        needed = searches * SEARCH_TRAININGS * self.took + computing_seconds(self.record)
+        return needed + self.finish <= self.timer.seconds
 
-def _computing(record: RunRecord) -> float:
-    """Return how long features of another backbone may take, where that of the run is known."""
-    stated = record.bundle.facts.get("seconds")
-    known = stated if isinstance(stated, dict) else {}
-    found = [known.get(name) for name in ("prepare", "backbone")]
-    return COMPUTING * sum(float(value) for value in found if isinstance(value, (int, float)))
+    def _has_time_to_train_again(self) -> bool:
+        """Return whether the original can be trained on other images: once to compare, once more.
 
+        Its last training continues from a checkpoint.
+        """
+        by_epochs = isinstance(self.settings.training(), EpochTrainer)
+        last = CHECKPOINT_SHARE * self.took if by_epochs else self.took
+        return self.took + last + self.finish <= MAX_RETRAINING * self.timer.seconds
 
-def _check_budget(
-    original: TrainSettings,
-    timer: Timer,
-    cost: Callable[[Mapping[str, Any]], float],
-    finish: float,
-    *,
-    trained: bool,
-) -> None:
-    """Raise UsageError where not even one change can be compared with the original."""
-    trainer, one = original.training(), cost({})
-    smaller = list(smaller_sizes(trainer)) if isinstance(trainer, EpochTrainer) else []
-    least = min(map(cost, smaller), default=one)
-    needed = (0.0 if trained else one) + MIN_CHANGES * least + finish
-    if needed > timer.seconds:
-        minutes = int(needed // 60) + 1
-        raise UsageError(
-            f"`budget` must leave time for experiments; got {duration(timer.seconds)}, and one "
-            f"training of this run takes about {duration(one)}. Use a `budget` of {minutes}m or "
-            "more."
-        )
+    def _learn(self) -> None:
+        """Give the timer what is known of the speed."""
+        self.timer.unknown = computing_seconds(self.record)
+        images = self.laboratory.training_images()
+        self.timer.learn(self.settings, images, self.took)
+        if self.start is not None and self.start["fine_tune"] != "off":
+            self.timer.learn(self.laboratory.of(self.start), images, self.took)
 
+    def _cost(self, changes: Changes) -> float:
+        settings = self.laboratory.of(changes)
+        return self.timer.estimate(settings, self.laboratory.training_images())
 
-def _findings(record: RunRecord, settings: TrainSettings) -> tuple[Diagnosis, ...]:
-    """Return the run's diagnosis; none where it was not made or is damaged."""
-    try:
-        with (record.folder / DIAGNOSIS_FILE).open("rb") as file:
-            stored = json.loads(file.read(MAX_DIAGNOSIS_BYTES))
-        return tuple(Diagnosis.from_dict(item) for item in stored["findings"])
-    except (OSError, ValueError, KeyError, TypeError, KindsightError):
-        return ()
+    def _reserve(self, changes: Changes) -> float:
+        """Return the seconds of the final trainings."""
+        by_epochs = isinstance(self.laboratory.of(changes).training(), EpochTrainer)
+        # It continues from the checkpoint of the first fold.
+        best = (CHECKPOINT_SHARE if by_epochs else 1.0) * self._cost(changes) + self.finish
+        if self.images.new_test:
+            return best + self.finish + (0.0 if by_epochs else self.took)
+        if (folds := self.final.folds) is not None:  # some of them are not trained yet
+            return best + int(folds) * self._cost(changes)
+        return best
 
+    def _search_time(self) -> Timer:
+        """Return the timer of the search, which leaves time for nested folds."""
+        if not self.nested:
+            return self.timer
+        searches = 1 + len(self.images.every)
+        return self.timer.part(self.finish + (self.timer.left - self.finish) / searches)
 
-def _train(
-    settings: TrainSettings, folder: Path, name: str, show: Progress, checkpoint: Path
-) -> Path:
-    """Return a finished run in the folder; an interrupted one with these settings continues.
-
-    A new one continues from the checkpoint of its experiment, if that is there.
-    """
-    number = 1
-    while True:
-        path = folder / (name if number == 1 else f"{name}-{number}")
-        wanted = settings.with_options(run=str(path.resolve()), runs=str(folder.resolve()))
-        if not (path / "bundle.json").exists():
-            if checkpoint.exists() and not path.exists():
-                path.mkdir(parents=True)
-                (path / LOCK_FILE).touch()
-                shutil.copyfile(checkpoint, path / CHECKPOINT_FILE)
-                wanted.write(path / SETTINGS_FILE)
-            return train(wanted, progress=show).run
-        if load_run(path).settings == wanted:
-            return path
-        number += 1
-
-
-def _compare_on_test(
-    record: RunRecord,
-    original: TrainSettings,
-    images: ExperimentImages,
-    best_run: Path,
-    folder: Path,
-    show: Progress,
-    checkpoint: Path,
-) -> TestComparison:
-    """Compare original and best training on the test split."""
-    source = "the run's own test split, which no experiment used"
-    if images.own_test and "test" in record.predictions:
-        old = record.predictions["test"]
-    else:
-        original_run = _train(original, folder, "original", show, checkpoint)
-        old = load_run(original_run).predictions["test"]
-        source = (
-            "a test split made before the experiments; the original was trained again without it"
-        )
-    new = load_run(best_run).predictions["test"]
-    row_of = {path: row for row, path in enumerate(old.paths)}
-    common = [(row, row_of[path]) for row, path in enumerate(new.paths) if path in row_of]
-    digests = dict(zip(images.dataset.path, images.dataset.digest, strict=True))
-    targets = new.targets[[row for row, _ in common]]
-    counted = distinct_images([digests.get(new.paths[row]) for row, _ in common], targets)
-    right_new, loss_new = _outcome(new, np.array([row for row, _ in common])[counted])
-    right_old, loss_old = _outcome(old, np.array([row for _, row in common])[counted])
-    difference = compare_pair((right_old, right_new), (loss_old, loss_new))
-    return TestComparison(
-        len(right_new), float(right_old.mean()), float(right_new.mean()), difference, source
-    )
-
-
-def _outcome(
-    predictions: Predictions, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return which images are classified correctly, and their log losses."""
-    targets = predictions.targets[rows]
-    chosen = predictions.probabilities[rows, targets].astype(np.float64)
-    losses = -np.log(np.clip(chosen, MIN_PROBABILITY, 1.0))
-    return predictions.predicted[rows] == targets, losses
-
-
-def _result(
-    record: RunRecord,
-    folder: Path,
-    search: Search,
-    verdict: Verdict,
-    timer: Timer,
-    best_run: Path | None,
-    test: TestComparison | None,
-) -> ImproveResult:
-    changes = verdict.best.changes if verdict.accepted and verdict.best is not None else {}
-    notes = []
-    skipped = sum(bool(each.stopped) for each in search.experiments)
-    if skipped:
-        notes.append(f"{amount(skipped, 'experiment')} stopped before the end.")
-    return ImproveResult(
-        record.folder, folder, verdict.accepted, verdict.reason, dict(changes), describe(changes),
-        verdict.difference, verdict.tests, verdict.p_value,
-        experiment_rows(search.experiments, search.explored), best_run, test,
-        timer.seconds, timer.used, tuple(notes),
-    )  # fmt: skip
-
-
-# The folder ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _claimed(folder: Path, settings: TrainSettings, any_model: bool) -> Iterator[float]:
-    """Lock the folder while the block runs; yield the seconds used before.
-
-    UsageError if another process has it, or it belongs to other settings.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"{folder} is in use by another process.") from None
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write to {folder}: {error.strerror}. Choose another `folder`."
-        ) from error
-    try:
-        names = {path.name for path in folder.iterdir()} - {LOCK_FILE}
-        state = _read_state(folder)
-        if state is None and names:
+    def _check_budget(self, *, trained: bool) -> None:
+        """Raise UsageError where not even one change can be compared with the original."""
+        first: Changes = self.start or {}
+        one, trainer = self._cost(first), self.laboratory.of(first).training()
+        least = min([self._cost({**first, **each}) for each in smaller_sizes(trainer)] or [one])
+        needed = (0.0 if trained else self._cost({})) + MIN_CHANGES * least + self.finish
+        if needed > self.timer.seconds:
+            minutes = int(needed // 60) + 1
             raise UsageError(
-                f"{folder} contains files that do not belong to experiments. Choose another "
-                "`folder`."
+                f"`budget` must leave time for experiments; got {duration(self.timer.seconds)}, "
+                f"and one training of this run takes about {duration(one)}. Use a `budget` of "
+                f"{minutes}m or more."
             )
-        if state is not None and state.get("settings") != _plain(settings, any_model):
-            raise UsageError(
-                f"{folder} has experiments with other settings. Choose another `folder`, or give "
-                "the same options to continue them."
+
+    # The search ---------------------------------------------------------------------------------
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options of each search: the whole one, and those of nested folds."""
+        found: tuple[Diagnosis, ...] = findings_of(self.record)
+        return {"findings": found, "start": self.start, "any_model": self.any_model}
+
+    def _nested(self, search: Search) -> FinalFigure | None:
+        """Return the figure by nested folds; None where the time does not suffice."""
+        results = [each for found in search.experiments for each in found.results.values()]
+        return nested_folds(
+            self.laboratory, partial(OuterFold, self.laboratory), self.images.every, self.timer,
+            needed=sum(each.seconds for each in results), options=self._options(),
+            reserve=self._reserve({}),
+        )  # fmt: skip
+
+    # The final trainings ------------------------------------------------------------------------
+
+    def _final_settings(self, changes: Changes) -> TrainSettings:
+        """Return the settings of a final training, with the split of the experiments."""
+        changed = self.laboratory.of(changes)
+        split = ("split", "fold", "folds", "test", "split_by", "group_near_duplicates")
+        same = {name: getattr(self.final, name) for name in (*split, "validation")}
+        return changed.with_options(**same)
+
+    def _train(self, settings: TrainSettings, name: str, changes: Changes) -> Path:
+        """Return a finished run in the folder; an interrupted one with these settings continues.
+
+        A new one continues from the checkpoint of its experiment, if that is there.
+        """
+        number, checkpoint = 1, self.laboratory.checkpoint(changes)
+        while True:
+            path = self.folder / (name if number == 1 else f"{name}-{number}")
+            where = {"run": str(path.resolve()), "runs": str(self.folder.resolve())}
+            wanted = settings.with_options(**where)
+            if not (path / "bundle.json").exists():
+                if not path.exists():
+                    path.mkdir(parents=True)
+                    (path / LOCK_FILE).touch()
+                    wanted.write(path / SETTINGS_FILE)
+                    if checkpoint.exists():
+                        shutil.copyfile(checkpoint, path / CHECKPOINT_FILE)
+                    if settings.folds is not None:
+                        self.laboratory.copy_folds(changes, path)
+                return train(wanted, progress=self.show).run
+            if load_run(path).settings == wanted:
+                return path
+            number += 1
+
+    def _figure(self, verdict: Verdict, search: Search, best_run: Path) -> FinalFigure:
+        """Return the accuracies on the test split; without one, on the deciding folds."""
+        if self.images.test == "none":
+            why = NO_TIME if self.nested else NO_TEST
+            return deciding_folds(verdict, search.experiments[0], why)
+        old = self.record.predictions.get("test")
+        if self.images.new_test or old is None:
+            again = self._train(self._final_settings({}), "original", {})
+            old = load_run(again).predictions["test"]
+        return on_test_split(old, load_run(best_run).predictions["test"], self.images)
+
+    def _result(
+        self,
+        search: Search,
+        verdict: Verdict,
+        best_run: Path | None,
+        final: FinalFigure | None,
+    ) -> ImproveResult:
+        changes = verdict.best.changes if verdict.accepted and verdict.best is not None else {}
+        notes = []
+        if self.start is not None:
+            notes.append(
+                f"The run was trained with a time budget of {self.settings.budget}. Experiment 1 "
+                "has the settings that the budget chose, as far as options can state them, and no "
+                "budget; the other experiments change these."
             )
-        _write_state(folder, settings, any_model, 0.0 if state is None else state["seconds"])
-        yield 0.0 if state is None else float(state["seconds"])
-    finally:
-        lock.release()
+        skipped = sum(bool(each.stopped) for each in search.experiments)
+        if skipped:
+            notes.append(f"{amount(skipped, 'experiment')} stopped before the end.")
+        return ImproveResult(
+            self.record.folder, self.folder, verdict.accepted, verdict.reason, dict(changes),
+            describe(changes), verdict.difference, verdict.tests, verdict.p_value,
+            experiment_rows(search.experiments, search.explored), best_run, final,
+            self.timer.seconds, self.timer.used, tuple(notes),
+        )  # fmt: skip
 
 
-def _plain(settings: TrainSettings, any_model: bool) -> Any:
-    return json.loads(json.dumps({**settings.to_dict(), "any_model": any_model}, default=list))
-
-
-def _write_state(folder: Path, settings: TrainSettings, any_model: bool, used: float) -> None:
-    write_json(
-        folder / STATE_FILE,
-        {"settings": _plain(settings, any_model), "seconds": round(used, 3)},
+def _explain(best_run: Path, original: Path, verdict: Verdict, final: FinalFigure) -> None:
+    """Add to the report of the best run what was changed, and the gain."""
+    assert verdict.best is not None
+    note = (
+        f"kindsight improve chose these settings from experiments on {original.name}: "
+        f"{verdict.best.words}. {final.sentence()}"
     )
-
-
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    """Return the state of interrupted experiments; None if there is none, or it is damaged."""
-    try:
-        with (folder / STATE_FILE).open("rb") as file:
-            state = json.loads(file.read(MAX_STATE_BYTES))
-        return {"settings": state["settings"], "seconds": float(state["seconds"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    facts = ReportFacts.read(best_run)
+    if note in facts.notes:
+        return
+    replace(facts, notes=(note, *facts.notes)).write(best_run)
+    write_report(
+        report_data(load_run(best_run)), best_run / REPORT_FILE, best_run / MODEL_CARD_FILE
+    )

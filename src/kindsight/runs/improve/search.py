@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kindsight.errors import MissingExtraError
-from kindsight.evaluation.comparing.paired import PairedComparison
 from kindsight.runs.improve.changes import (
     Factor,
     changed,
@@ -19,18 +13,18 @@ from kindsight.runs.improve.changes import (
     factors_of,
     frozen_head,
     remedies_of,
-    smaller_sizes,
 )
+from kindsight.runs.improve.combinations import Combinations
+from kindsight.runs.improve.decision import Verdict, accepts, decide, no_change
 from kindsight.runs.improve.experiments import (
     Experiment,
     FoldResult,
-    OnEpoch,
     OutOfTime,
+    Runs,
     StopExperiment,
 )
+from kindsight.runs.improve.remedies import Changes, smaller_sizes
 from kindsight.runs.improve.timing import Timer
-from kindsight.runs.settings import TrainSettings
-from kindsight.training.acceptance import is_clearly_better
 from kindsight.training.engine.history import EpochRow
 from kindsight.training.network.settings import EpochTrainer
 
@@ -39,10 +33,7 @@ if TYPE_CHECKING:
 
     from kindsight.diagnosis import Diagnosis
 
-__all__ = ["LEVEL", "Search", "Verdict", "require_optuna"]
-
-LEVEL = 0.05
-"""Probability that a search whose changes are all worthless recommends one."""
+__all__ = ["Search"]
 
 # Shares of the time left after the final training: all one-factor experiments, all exploration.
 ONE_FACTOR_SHARE = 0.4
@@ -56,78 +47,9 @@ TWO_FOLDS = 80
 # Combinations without a better one, and repeated ones, after which the search ends.
 PATIENCE = 10
 MAX_REPEATED = 15
-# A factor whose log loss is higher by this fraction is left out of combinations.
-HARMFUL = 1.05
 # A training whose best epoch is in this last part may gain from more epochs.
 STILL_IMPROVING = 0.75
-# Optuna gives up a combination that is among the worst quarter from 4 tenths of its epochs on.
-KEPT_PERCENTILE, STARTUP_TRIALS, WARMUP_TENTHS = 75.0, 4, 4
 ESTIMATE_MARGIN = 1.15
-# Seconds of a final training beside its epochs: files, verification, report.
-FINISH_SECONDS = 15.0
-
-# Images from which on the mean of log losses is about normally distributed.
-MIN_LOSSES = 30
-
-Changes = Mapping[str, Any]
-
-
-class Runs(Protocol):
-    """What a search needs of a :class:`.experiments.Laboratory`."""
-
-    settings: TrainSettings
-
-    def of(self, changes: Changes) -> TrainSettings:
-        """Return the settings of an experiment."""
-
-    def training_images(self) -> int:
-        """Return how many images an experiment trains on."""
-
-    def run(
-        self, changes: Changes, fold: int, stage: str, on_epoch: OnEpoch | None = None
-    ) -> FoldResult:
-        """Return the result of a fold."""
-
-    def is_stored(self, changes: Changes, fold: int) -> bool:
-        """Return whether the result of a fold is there already."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the best experiment is better than the original.
-
-    Parameters
-    ----------
-    accepted : bool
-    best : Experiment or None
-        None where nothing had a lower log loss than the original.
-    difference : PairedComparison or None
-        On the images that decided.
-    folds : tuple of int
-        Folds that decided.
-    tests : int
-        Comparisons by which the p-value was multiplied.
-    p_value : float
-        Of the lower log losses, multiplied.
-    reason : str
-        A sentence.
-    """
-
-    accepted: bool
-    best: Experiment | None
-    difference: PairedComparison | None
-    folds: tuple[int, ...]
-    tests: int
-    p_value: float
-    reason: str
-
-
-def require_optuna() -> None:
-    """Raise MissingExtraError where Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("improve", "improve") from None
 
 
 class Search:
@@ -136,13 +58,15 @@ class Search:
     Parameters
     ----------
     runs : Runs
-    folds : int
-        Number of folds.
+    folds : sequence of int
+        Folds that can be held out.
     timer : Timer
     findings : sequence of Diagnosis
         Of the original.
-    known : FoldResult, optional
-        The original's first fold, if the run has it already.
+    known : mapping of int to FoldResult
+        The original's folds that the run has already.
+    start : mapping, optional
+        Changes that each experiment has, where the original itself cannot be varied.
     any_model : bool
         Whether a head on a frozen backbone competes.
     reserve : callable
@@ -154,20 +78,21 @@ class Search:
     def __init__(
         self,
         runs: Runs,
-        folds: int,
+        folds: Sequence[int],
         timer: Timer,
         *,
         findings: Sequence[Diagnosis] = (),
-        known: FoldResult | None = None,
+        known: Mapping[int, FoldResult] | None = None,
+        start: Changes | None = None,
         any_model: bool = False,
         reserve: Callable[[Changes], float] | None = None,
         on_experiment: Callable[[Experiment], None] | None = None,
     ) -> None:
-        self.runs, self.all_folds, self.timer = runs, tuple(range(1, folds + 1)), timer
-        self.findings, self.any_model = findings, any_model
+        self.runs, self.all_folds, self.timer = runs, tuple(folds), timer
+        self.findings, self.any_model, self.start = findings, any_model, start
         self.experiments: list[Experiment] = []
-        self.explored: tuple[int, ...] = (1,)
-        self._known = known
+        self.explored: tuple[int, ...] = self.all_folds[:1]
+        self._known = dict(known or {})
         self._reserve = reserve or (lambda changes: 0.0)
         self._notify = on_experiment or (lambda experiment: None)
         self._keys: dict[str, str] = {}
@@ -180,8 +105,10 @@ class Search:
         self._deadline = self.timer.seconds
         original = self._experiment({}, "original", 0, known=self._known)
         if original.stopped:
-            return _no_change(f"The original failed: {original.stopped}")
+            return no_change(f"The original failed: {original.stopped}")
         reference = self._reference(original)
+        if reference.stopped:
+            return no_change(f"The training without a budget failed: {reference.stopped}")
         usable = self.timer.left - self._reserve(reference.changes)
         begun = self.timer.used
         self._choose_folds(original, reference, usable)
@@ -198,17 +125,22 @@ class Search:
     def _reference(self, original: Experiment) -> Experiment:
         """Return the experiment that the others change one factor of.
 
-        It is the original; a frozen head where that is allowed and better; or the original with a
-        smaller input, where few experiments fit and it is no worse.
+        It is the original; a frozen head where that is allowed and better; the settings that a time
+        budget chose; or the original with a smaller input, where few experiments fit and it is no
+        worse.
         """
         settings = self.runs.settings
+        if self.start is not None:
+            return self._experiment(self.start, "reference", original.number)
         if self.any_model and (head := frozen_head(settings)) is not None:
             found = self._experiment(head, "any model", original.number)
             if self._is_better(found, original):
                 return found
         trainer = settings.training()
-        fit = self._fitting(original.changes)
-        if not isinstance(trainer, EpochTrainer) or fit >= MIN_EXPERIMENTS:
+        if (
+            not isinstance(trainer, EpochTrainer)
+            or self._fitting(original.changes) >= MIN_EXPERIMENTS
+        ):
             return original
         for smaller in smaller_sizes(trainer):
             if changed(settings, smaller) is None:
@@ -223,10 +155,12 @@ class Search:
         cost = self._estimate(reference.changes) + self._estimate({}) / max(1, TWO_FOLDS)
         if len(self.all_folds) < 4 or (cost and usable / cost < TWO_FOLDS):
             return
+        two = self.all_folds[:2]
         for experiment in dict.fromkeys((original, reference)):
-            self._run_fold(experiment, 2)
-        if original.has((1, 2)) and reference.has((1, 2)):
-            self.explored = (1, 2)
+            if not experiment.has(two):
+                self._run_fold(experiment, two[1])
+        if original.has(two) and reference.has(two):
+            self.explored = two
 
     def _several_factors(self, reference: Experiment, factors: Sequence[Factor]) -> None:
         """Change the first factors together, and train longer while that is better.
@@ -235,7 +169,9 @@ class Search:
         were still its best, even if it is no better than the reference so far.
         """
         changes: Changes | None = dict(reference.changes)
-        for factor in factors[:FIRST_FACTORS]:
+        # A preset is a combination of its own.
+        single = [factor for factor in factors if factor.name != "preset"]
+        for factor in single[:FIRST_FACTORS]:
             changes = {**(changes or {}), **factor.levels[0]}
         best: Experiment | None = None
         while changes is not None and self._find(changes) is None and self._time_for(changes):
@@ -254,44 +190,24 @@ class Search:
 
     def _combine(self, reference: Experiment, factors: Sequence[Factor]) -> None:
         """Combine the factors that did no harm, by Optuna."""
-        import optuna
-
-        space = self._space(reference, factors)
-        if not space:
+        seed = self.runs.settings.seed
+        combinations = Combinations(reference, factors, self.experiments, self.explored, seed)
+        if not combinations.space:
             return
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=self.runs.settings.seed, n_startup_trials=5),
-            pruner=optuna.pruners.PercentilePruner(
-                KEPT_PERCENTILE, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARMUP_TENTHS
-            ),
-        )
-        queue = self._first_combinations(reference, space)
-        for experiment in self.experiments:
-            _add_finished(study, space, reference, experiment, self.explored)
+        queue = combinations.first(remedies_of(self.runs.settings, self.findings), self.best())
         repeated = idle = 0
         while repeated < MAX_REPEATED and idle < PATIENCE and self._time_for(reference.changes):
-            if queue:
-                wanted = _levels_of(space, reference, queue.pop(0))
-                if wanted is None:
-                    continue
-                study.enqueue_trial(wanted)
-            trial = study.ask()
-            levels = {
-                name: trial.suggest_categorical(name, list(range(len(choices))))
-                for name, choices in space.items()
-            }
-            changes = _changes_of(space, reference, levels)
+            proposed = combinations.propose(queue.pop(0) if queue else None)
+            if proposed is None:
+                continue
+            trial, changes = proposed
             before = self.best()
             if self._find(changes) is not None or not self._time_for(changes):
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                combinations.tell(trial, None)
                 repeated += 1
                 continue
             found = self._experiment(changes, "combined", reference.number, trial=trial)
-            if found.stopped:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            else:
-                study.tell(trial, found.log_loss(self.explored))
+            combinations.tell(trial, None if found.stopped else found.log_loss(self.explored))
             better = self.best() is found and found is not before
             repeated, idle = 0, 0 if better else idle + 1
             if better and (longer := self._longer(found)) is not None:
@@ -301,16 +217,15 @@ class Search:
         """Compare the best experiment with the original, on images that did not select it."""
         best = self.best()
         if best is None or not self._is_better(best, original):
-            return _no_change("No experiment was clearly better than the original.")
+            return no_change("No experiment was clearly better than the original.")
         self._deadline = self.timer.seconds - self._reserve(best.changes)
         fresh = tuple(fold for fold in self.all_folds if fold not in self.explored)
         for fold in fresh:
-            missing = [
-                each
+            needed = sum(
+                ESTIMATE_MARGIN * self._estimate(each.changes)
                 for each in (best, original)
                 if fold not in each.results and not self.runs.is_stored(each.changes, fold)
-            ]
-            needed = sum(ESTIMATE_MARGIN * self._estimate(each.changes) for each in missing)
+            )
             if self.timer.used + needed <= self._deadline:
                 for each in (best, original):
                     if fold not in each.results:
@@ -331,13 +246,12 @@ class Search:
         origin: str,
         against: int,
         *,
-        known: FoldResult | None = None,
+        known: Mapping[int, FoldResult] | None = None,
         trial: optuna.Trial | None = None,
     ) -> Experiment:
         experiment = Experiment(len(self.experiments), dict(changes), origin, against)
         self.experiments.append(experiment)
-        if known is not None:
-            experiment.results[1] = known
+        experiment.results |= known or {}
         for fold in self.explored:
             if fold not in experiment.results and not experiment.stopped:
                 self._run_fold(experiment, fold, trial)
@@ -371,7 +285,7 @@ class Search:
         try:
             result = self.runs.run(experiment.changes, fold, stage, on_epoch)
         except StopExperiment as reason:
-            if first:
+            if fold in self.explored:
                 experiment.stopped = str(reason)
             return
         experiment.results[fold] = result
@@ -428,175 +342,3 @@ class Search:
         needed = len(self.explored) * ESTIMATE_MARGIN * self._estimate(changes)
         ends = self.timer.used + needed
         return ends <= self._deadline and ends + self._reserve(changes) <= self.timer.seconds
-
-    # Combinations -------------------------------------------------------------------------------
-
-    def _space(self, reference: Experiment, factors: Sequence[Factor]) -> dict[str, list[Changes]]:
-        """Return the levels of each factor for combinations; the first changes nothing.
-
-        Levels without an experiment that is about as good as the reference are left out, apart
-        from the number of epochs: what a network gains from it shows only with other changes.
-        """
-        limit, space = HARMFUL * reference.log_loss(self.explored), {}
-        for factor in factors:
-            levels = [level for level in factor.levels if self._lowest_with(level) <= limit]
-            if factor.name == "epochs":
-                levels = list(factor.levels)
-            if levels:
-                space[factor.name] = [{}, *levels]
-        return space
-
-    def _lowest_with(self, level: Changes) -> float:
-        """Return the lowest log loss of the finished experiments with a level; else infinity."""
-        return min(
-            (
-                each.log_loss(self.explored)
-                for each in self.experiments
-                if not each.stopped
-                and each.has(self.explored)
-                and level.items() <= each.changes.items()
-            ),
-            default=math.inf,
-        )
-
-    def _first_combinations(
-        self, reference: Experiment, space: Mapping[str, Sequence[Changes]]
-    ) -> list[Changes]:
-        """Return the first combinations: all changes that helped, and those of the diagnosis."""
-        helped: dict[str, Any] = {}
-        for name, levels in space.items():
-            if name == "epochs":
-                continue
-            losses = {
-                rank: found.log_loss(self.explored)
-                for rank, level in enumerate(levels)
-                if level and (found := self._find({**reference.changes, **level})) is not None
-            }
-            rank = min(losses, key=losses.__getitem__, default=0)
-            if rank and losses[rank] < reference.log_loss(self.explored):
-                helped |= levels[rank]
-        together = [dict(remedy) for remedy in remedies_of(self.runs.settings, self.findings)]
-        best = self.best()
-        if best is not None and helped and best.origin == "combined":
-            together.insert(0, {**best.changes, **helped})
-        return [changes for changes in (helped, *together) if len(changes) > 1]
-
-
-def decide(
-    best: Experiment,
-    original: Experiment,
-    explored: tuple[int, ...],
-    fresh: tuple[int, ...],
-    tried: int,
-) -> Verdict:
-    """Return whether the best of several experiments is better than the original.
-
-    It must pass the rule of acceptance; its log losses must be lower than chance explains, with the
-    p-value multiplied by the number of experiments that competed on these images; and so must be
-    its errors, in a one-sided McNemar test. Images that did not choose it, with one comparison, and
-    those that did each have half of :data:`LEVEL`.
-
-    Parameters
-    ----------
-    best, original : Experiment
-    explored : tuple of int
-        Folds that chose the best one.
-    fresh : tuple of int
-        Other folds of both.
-    tried : int
-        Experiments that competed.
-    """
-    chances = [(fresh, 1)] if fresh else []
-    usable = tuple(fold for fold in explored if best.has((fold,)) and original.has((fold,)))
-    chances += [(usable, max(1, tried))] if usable else []
-    verdicts = []
-    for folds, tests in chances:
-        difference = best.compare(original, folds)
-        p_value = min(1.0, tests * loss_test(best.losses(folds), original.losses(folds)))
-        fewer_errors = difference.difference > 0 and difference.p_value / 2 <= LEVEL
-        accepted = (
-            accepts(best, original, folds) and p_value <= LEVEL / len(chances) and fewer_errors
-        )
-        reason = "Chance does not explain the gain."
-        if not accepted:
-            reason = f"Chance explains the gain of the best experiment ({best.words})."
-        verdicts.append(Verdict(accepted, best, difference, folds, tests, p_value, reason))
-    return next((each for each in verdicts if each.accepted), verdicts[0])
-
-
-def loss_test(new: NDArray[np.float64], old: NDArray[np.float64]) -> float:
-    """Return the probability of losses at least as much lower if both classifiers were equal.
-
-    The one-sided z-test of the mean of the paired differences. With fewer than
-    :data:`MIN_LOSSES` images, whose mean need not be normally distributed, it is 1.
-    """
-    differences = old - new
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    if len(differences) < MIN_LOSSES or spread == 0.0:
-        return 1.0
-    z = float(differences.mean()) / (spread / math.sqrt(len(differences)))
-    return 0.5 * math.erfc(z / math.sqrt(2.0))
-
-
-def accepts(one: Experiment, other: Experiment, folds: tuple[int, ...]) -> bool:
-    """Return whether an experiment is clearly better on folds, by the rule of acceptance."""
-    return is_clearly_better(
-        one.log_loss(folds), other.log_loss(folds), one.correct(folds), other.correct(folds)
-    )
-
-
-def _no_change(reason: str) -> Verdict:
-    return Verdict(False, None, None, (), 0, 1.0, reason)
-
-
-def _levels_of(
-    space: Mapping[str, Sequence[Changes]], reference: Experiment, changes: Changes
-) -> dict[str, int] | None:
-    """Return the level of each factor; None where the space does not have the combination."""
-    own = {name: value for name, value in changes.items() if reference.changes.get(name) != value}
-    levels = {}
-    for name, choices in space.items():
-        levels[name] = 0
-        for rank, level in enumerate(choices):
-            if level and all(own.get(option) == value for option, value in level.items()):
-                levels[name] = rank
-    covered = {option for name, rank in levels.items() for option in space[name][rank]}
-    return levels if covered == set(own) else None
-
-
-def _changes_of(
-    space: Mapping[str, Sequence[Changes]], reference: Experiment, levels: Mapping[str, int]
-) -> dict[str, Any]:
-    found = dict(reference.changes)
-    for name, rank in levels.items():
-        found |= space[name][rank]
-    return found
-
-
-def _add_finished(
-    study: Any,
-    space: Mapping[str, Sequence[Changes]],
-    reference: Experiment,
-    experiment: Experiment,
-    folds: tuple[int, ...],
-) -> None:
-    """Tell Optuna of an experiment that was run before."""
-    import optuna
-
-    levels = _levels_of(space, reference, experiment.changes)
-    if levels is None or experiment.stopped or not experiment.has(folds):
-        return
-    if any(name not in experiment.changes for name in reference.changes):
-        return
-    distributions: dict[str, optuna.distributions.BaseDistribution] = {
-        name: optuna.distributions.CategoricalDistribution(list(range(len(space[name]))))
-        for name in space
-    }
-    study.add_trial(
-        optuna.trial.create_trial(
-            params=levels,
-            distributions=distributions,
-            value=experiment.log_loss(folds),
-            intermediate_values=dict(experiment.results[folds[0]].curve),
-        )
-    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import prod
 
 from kindsight.runs.settings import TrainSettings
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 
 __all__ = ["Timer", "work"]
@@ -52,6 +53,12 @@ class Timer:
         """Seconds left; negative once the budget is exceeded."""
         return self.seconds - self.used
 
+    def part(self, seconds: float) -> Timer:
+        """Return the timer of a part of the budget, with the same speeds."""
+        found = Timer(max(0.0, min(seconds, self.left)), clock=self._clock)
+        found.unknown, found._rates = self.unknown, self._rates
+        return found
+
     def learn(self, settings: TrainSettings, images: int, seconds: float) -> None:
         """Note how long a training took."""
         kind = _kind(settings)
@@ -60,9 +67,16 @@ class Timer:
         self._rates[kind] = rate if before is None else before + UPDATE * (rate - before)
 
     def estimate(self, settings: TrainSettings, images: int) -> float:
-        """Return the seconds that a training will take; `unknown` if none of its kind was run."""
+        """Return the seconds that a training will take.
+
+        If none of its kind was run, it is the training's own time budget, or else `unknown`.
+        """
         rate = self._rates.get(_kind(settings))
-        return self.unknown if rate is None else rate * work(settings, images)
+        if rate is not None:
+            return rate * work(settings, images)
+        trainer = settings.training()
+        budget = trainer.budget_seconds if isinstance(trainer, FrozenTrainer) else None
+        return self.unknown if budget is None else budget
 
 
 def work(settings: TrainSettings, images: int) -> float:
@@ -82,4 +96,7 @@ def work(settings: TrainSettings, images: int) -> float:
 
 
 def _kind(settings: TrainSettings) -> str:
-    return f"{type(settings.training()).__name__} {settings.model}"
+    trainer, tuned = settings.training(), ""
+    if isinstance(trainer, FrozenTrainer):
+        tuned = f" {trainer.fine_tune_mode} {trainer.budget}"
+    return f"{type(trainer).__name__} {settings.model}{tuned}"
