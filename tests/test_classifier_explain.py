@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from fake_keras import use_fake_keras
 from kindsight import ImageClassifier, ImageDataset
 from kindsight.errors import ImageError, UsageError
 from kindsight.explain import explain_images
+from kindsight.models.formats.tflite import read_tflite
 from shapes import CLASSES, shape, write_small_network
 
 COUNT = 10
@@ -144,22 +148,50 @@ KINDS = {
 }
 
 
+def shuffled(bundle, folder):
+    """Write the network with the values of each kernel shuffled; return its bundle."""
+    file, random = read_tflite(bundle.tflite), np.random.default_rng(0)
+    tensors = file.model.subgraphs[0].tensors
+    for number in sorted(
+        {each.buffer for each in tensors if not each.type and len(each.shape) > 1}
+    ):
+        buffer = file.model.buffers[number]
+        values = np.asarray([] if buffer.data is None else buffer.data, np.uint8).tobytes()
+        if len(values) >= 64:
+            buffer.data = random.permutation(np.frombuffer(values, "<f4")).view(np.uint8)
+    folder.mkdir()
+    (folder / bundle.tflite.name).write_bytes(bytes(file.to_bytes()))
+    return replace(bundle, folder=folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model_is_explained(kind, backbone, tmp_path):
+def test_every_kind_of_model_is_explained(kind, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("kindsight.training.fine_tuning.train.is_clearly_better", lambda *_: True)
     own = write_small_network(tmp_path / "own.keras", 64)
     options = dict(KINDS[kind])
     options["model"] = options["model"].replace("own", str(own))
-    images, labels = images_of(0, 12)
-    classifier = ImageClassifier(**options, seed=1).fit(images, labels)
-    new = images_of(500, 1)[0]
+    classifier = ImageClassifier(**options, seed=1).fit(*images_of(0, 40))
+    assert hasattr(classifier, "fine_tuning_") == (kind == "fine-tuned")
+    new = images_of(500, 4)[0]
     found = classifier.explain(new, nearest=3)
     check(found, classifier, new)
     for each in found:
-        assert set(each.maps) == {"grad-cam", "occlusion"}, each.notes
+        assert set(each.maps) == {GRAD_CAM, "occlusion"}, each.notes
         assert len(each.nearest) == 3
-    classifier.save(tmp_path / "saved")
+    bundle = classifier.save(tmp_path / "saved")
     again = ImageClassifier.load(tmp_path / "saved").explain(new, nearest=0)
     for one, two in zip(found, again, strict=True):
         for name in one.maps:
             np.testing.assert_allclose(one.maps[name].values, two.maps[name].values, atol=1e-5)
+    # Other weights give other maps (J. Adebayo et al., "Sanity checks for saliency maps", 2018).
+    other = shuffled(bundle, tmp_path / "shuffled")
+    changed = explain_images(other, ImageDataset.from_arrays(new), methods=[GRAD_CAM])
+    pairs = [
+        (one.maps[GRAD_CAM].values.ravel(), two.maps[GRAD_CAM].values.ravel())
+        for one, two in zip(found, changed, strict=True)
+    ]
+    correlations = [
+        spearmanr(*pair).statistic for pair in pairs if all(np.ptp(each) > 0 for each in pair)
+    ]
+    assert not correlations or abs(np.mean(correlations)) < 0.7
