@@ -15,15 +15,19 @@ from kindsight.cli.runs.improve import result_lines
 from kindsight.errors import BundleError, MissingExtraError, UsageError
 from kindsight.runs.improve import ImproveResult, improve, search
 from kindsight.runs.improve import run as improve_run
-from kindsight.runs.improve.changes import Factor
+from kindsight.runs.improve.changes import Factor, changed
 from kindsight.runs.improve.decision import Verdict
 from kindsight.runs.improve.images import plan_images
 from kindsight.runs.improve.original import budget_choices, settings_of
 from kindsight.runs.record import load_run
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.train import train
-from network_process import shared_process
-from shapes import CLASSES, encoded, shape, write_shapes
+from kindsight.training.fine_tuning import images as training_images
+from kindsight.training.fine_tuning import train as fine_tuning
+from kindsight.training.frozen.settings import FINE_TUNING_WORKER, FrozenTrainer
+from kindsight.training.network.settings import NetworkTrainer
+from network_process import SharedKeras, shared_process
+from shapes import CLASSES, encoded, shape, write_shapes, write_small_network
 
 NETWORK = {
     **{"model": "small-cnn", "size": 24, "filters": (6, 8), "dense": (16,)},
@@ -226,6 +230,11 @@ def test_what_a_budget_chose_is_stated_as_options():
     assert found == {
         "budget": None, "fine_tune": "full", "model": "efficientnet-lite2", "size": 300,
     }  # fmt: skip
+    network = NetworkTrainer(preset="modern", size=32, epochs=12, batch_norm=True).to_dict()
+    found = stated(budget, {"settings": network})
+    assert found["model"] == "small-cnn" and found["epochs"] == 12 and "budget" in found
+    chosen = changed(budget, found)
+    assert chosen.training().to_dict() == {**network, "class_weight": "none"}
     wrong = {"model": "no-such-backbone", "size": "large"}
     assert stated(budget, {"settings": wrong}) == {"budget": None, "fine_tune": "off"}
 
@@ -247,6 +256,10 @@ def test_nothing_helps_a_healthy_run(frozen, monkeypatch):
     predictions = load_run(run).predictions["validation"]
     right = predictions.predicted == predictions.targets
     assert (first.images, first.accuracy) == (len(right), right.mean())
+    options = ["tta-flips 2", "resize stretch", "head linear", "class-weight balanced", "size 80"]
+    long = replace(result, experiments=(replace(first, change=", ".join(options)),))
+    lines = [line for line in result_lines(long) if any(each in line for each in options)]
+    assert len(lines) > 1 and all(each in " ".join(lines) for each in options)
     row = result.experiments[1]
     assert row.difference.difference == pytest.approx(row.accuracy - first.accuracy)
 
@@ -347,3 +360,37 @@ def test_a_network_is_improved_and_its_final_training_continues_from_its_checkpo
         assert row.accuracy == (predictions.predicted == predictions.targets).mean()
         assert len(best.history) == 3 and best.settings.model == "small-cnn"
         assert not list(result.folder.glob("experiments/checkpoint.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"budget": "10m"}])
+def test_a_fine_tuned_run_is_improved(data, tmp_path, monkeypatch, backbone, options):
+    """A budget that ended in a fine-tuned network is improved as one."""
+    keras = SharedKeras(module=FINE_TUNING_WORKER)
+    monkeypatch.setattr(FrozenTrainer, "process", lambda self: keras)
+    monkeypatch.setattr(fine_tuning, "is_clearly_better", lambda *_: True)
+    monkeypatch.setattr(training_images, "EPOCHS", 2)
+    monkeypatch.setattr(training_images, "FIRST_EPOCHS", 1)
+    monkeypatch.setattr(training_images, "BATCH_SIZE", 8)
+    monkeypatch.setattr(fine_tuning, "LEARNING_RATES", fine_tuning.LEARNING_RATES[:1])
+    factors = (Factor("head", ({"head": "linear"},)),)
+    monkeypatch.setattr(search, "factors_of", lambda *_: factors)
+    monkeypatch.setattr(search, "PATIENCE", 1)
+    monkeypatch.setattr(search, "TWO_FOLDS", 1e9)
+    accepting(monkeypatch)
+    own = write_small_network(tmp_path / "own.keras", 64)
+    settings = {"model": own, "size": 64, "test": 0.25, "runs": str(tmp_path / "runs")}
+    settings["fine_tune"] = "full"
+    run = train(TrainSettings(str(data), **settings, **options)).run
+    assert load_run(run).bundle.facts.get("fine_tuning")
+    result = improve(run, budget="1h")
+    keras.close()
+    words = [row.change for row in result.experiments]
+    start = "no budget, fine-tune full" if "budget" in options else "as it was"
+    assert (
+        words[0] == "as it was" and start in words and not any(r.note for r in result.experiments)
+    )
+    best = load_run(result.best_run)
+    assert best.settings.head == "linear" and best.settings.fine_tune == "full"
+    assert best.bundle.facts.get("fine_tuning") and best.settings.budget is None
+    assert result.final.kind == "test split"

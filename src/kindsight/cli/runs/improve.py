@@ -70,8 +70,8 @@ def improve(
 
     The run's diagnosis selects the first experiments: one change at a time with the same images and
     seed, then combinations. A change is recommended only if chance does not explain its gain; the
-    final accuracy is measured on a test split that no experiment used. After an interruption, the
-    same command continues. Needs Optuna: pip install 'kindsight[improve]'
+    final accuracy is measured on a test split that no experiment used, or by nested folds. After an
+    interruption, the same command continues. Needs Optuna: pip install 'kindsight[improve]'
 
     Example: kindsight improve runs/photos-1
 
@@ -172,7 +172,7 @@ def result_lines(result: ImproveResult) -> Iterator[str]:
 def _table(result: ImproveResult, paint: Paint, width: int) -> Iterator[str]:
     narrow = width < NARROW
     room = max(MIN_CHANGE, width - (NARROW_OTHER_COLUMNS if narrow else OTHER_COLUMNS))
-    rows = [_row(row, room) for row in result.experiments if not row.note]
+    rows = [line for row in result.experiments if not row.note for line in _rows(row, room)]
     heads = ("", "change", "accuracy", "difference (95% CI)", "effect", "against", "log loss")
     shown = 5 if narrow else len(heads)
     yield from table(heads[:shown], [row[:shown] for row in rows], paint=paint, left=2)
@@ -185,17 +185,27 @@ def _table(result: ImproveResult, paint: Paint, width: int) -> Iterator[str]:
         yield paint(part, "dim")
 
 
-def _row(row: ExperimentRow, room: int) -> tuple[str, ...]:
-    first = row.number == 0
-    return (
+def _rows(row: ExperimentRow, room: int) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of an experiment: a change that is too long continues on the next ones."""
+    lines = [""]
+    for option in printable(row.change).split(", "):
+        longer = f"{lines[-1]}, {option}" if lines[-1] else option
+        if len(longer) < room or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(option)
+    yield (
         str(row.number),
-        printable(elide(row.change, room)),
+        elide(lines[0], room),
         percent(row.accuracy),
         "" if row.difference is None else points(row.difference),
         row.effect,
-        "" if first else str(row.against),
+        "" if row.number == 0 else str(row.against),
         "\N{EN DASH}" if row.log_loss is None else f"{row.log_loss:.3f}",
     )
+    for line in lines[1:]:
+        yield ("", elide(line, room), "", "", "", "", "")
 
 
 def points(difference: PairedComparison) -> str:

@@ -11,6 +11,7 @@ from kindsight.runs.improve.remedies import Changes
 from kindsight.runs.record import RunRecord
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.network.settings import NETWORKS
 
 __all__ = ["budget_choices", "computing_seconds", "findings_of", "seconds_of", "settings_of"]
 
@@ -43,11 +44,13 @@ def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None
     if not isinstance(trainer, FrozenTrainer) or trainer.budget is None:
         return None
     accepted = bool(record.bundle.facts.get("fine_tuning"))
+    stated = record.bundle.facts.get("settings")
+    values = stated if isinstance(stated, dict) else {}
+    if values.get("model") in NETWORKS:
+        return _network_choices(values, settings)
     plain: dict[str, object] = {"budget": None, "fine_tune": trainer.fine_tune_mode}
     if not accepted:
         plain["fine_tune"] = "off"
-    stated = record.bundle.facts.get("settings")
-    values = stated if isinstance(stated, dict) else {}
     found = dict(plain)
     if "first_size" in values and "+" not in str(values.get("model")):
         # The backbone resizes the images itself: the input's own size brings it nothing.
@@ -66,6 +69,18 @@ def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None
     elif isinstance(size, tuple) and len(set(size)) == 1:
         found["size"] = size[0]
     return found if changed(settings, found) is not None else plain
+
+
+def _network_choices(values: Changes, settings: TrainSettings) -> Changes | None:
+    """Return the changes to a network from scratch; None where they are invalid."""
+    chosen = {name: values[name] for name in ("model", "preset") if name in values}
+    network = {"budget": None, **chosen}
+    plain = changed(settings, network)
+    if plain is None:
+        return None
+    usual = plain.to_dict()
+    found = network | {name: each for name, each in values.items() if usual.get(name) != each}
+    return found if changed(settings, found) is not None else network
 
 
 def seconds_of(record: RunRecord) -> tuple[float, float]:

@@ -205,7 +205,7 @@ class _Improvement:
         self.timer.unknown = computing_seconds(self.record)
         images = self.laboratory.training_images()
         self.timer.learn(self.settings, images, self.took)
-        if self.start is not None and self.start["fine_tune"] != "off":
+        if self.start is not None and self.start.get("fine_tune") != "off":
             self.timer.learn(self.laboratory.of(self.start), images, self.took)
 
     def _cost(self, changes: Changes) -> float:
@@ -239,9 +239,9 @@ class _Improvement:
         if needed > self.timer.seconds:
             minutes = int(needed // 60) + 1
             raise UsageError(
-                f"`budget` must leave time for experiments; got {duration(self.timer.seconds)}, "
-                f"and one training of this run takes about {duration(one)}. Use a `budget` of "
-                f"{minutes}m or more."
+                f"`budget` must leave time for experiments; got {duration(self.timer.seconds)}. An "
+                f"experiment takes about {duration(one)}, and the files and the report of the best "
+                f"run {duration(self.finish)}. Use a `budget` of {minutes}m or more."
             )
 
     # The search ---------------------------------------------------------------------------------
