@@ -120,6 +120,22 @@ def test_a_training_that_was_stopped_too_early():
     assert codes(evidence(history=annealed, predictions=parts, settings=settings)) == []
 
 
+def test_three_epochs_without_progress_are_too_few():
+    """A network begins to learn after a while: three epochs are no plateau, ten are."""
+    parts = {"train": predictions(560, 300, 0.55), "validation": predictions(140, 76, 0.55)}
+
+    def found(epochs):
+        flat = curves([0.72] + [0.69] * (epochs - 1), [0.52] * epochs,
+                      [0.69] * epochs, [0.54] * epochs)  # fmt: skip
+        settings = {**CNN, "epochs": epochs}
+        return diagnose(evidence(560, history=flat, predictions=parts, settings=settings))
+
+    (finding,) = found(3)
+    assert finding.code == "KD105" and "too few epochs" in finding.message
+    assert finding.remedies[0]["epochs"] == 20
+    assert [finding.code for finding in found(10)] == ["KD106"]
+
+
 def test_a_plateau():
     loss = [0.69, 0.6] + [0.5, 0.501] * 5
     history = curves(loss, [0.6, 0.7] + [0.75] * 10, loss, [0.6, 0.7] + [0.74] * 10, rate=0.003)

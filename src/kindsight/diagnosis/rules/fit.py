@@ -36,6 +36,9 @@ FLAT = 0.01
 FALLING = 0.03
 """Decline of both losses per epoch above which the training was stopped too early."""
 
+FEW_EPOCHS = 5
+"""Number of epochs below which a flat loss is no plateau: many networks begin to learn later."""
+
 
 def overfitting(evidence: RunEvidence) -> Diagnosis | None:
     """KD101: accuracy on training images far above that on validation images."""
@@ -173,7 +176,7 @@ def _held_back(settings: Mapping[str, Any], kind: str) -> dict[str, dict[str, An
 
 
 def stopped_early(evidence: RunEvidence) -> Diagnosis | None:
-    """KD105: both losses were still falling when the training ended."""
+    """KD105: both losses were still falling when the training ended, or it had hardly begun."""
     curves = evidence.history
     if curves is None or len(curves) < 2 or evidence.kind == "fine-tuned":
         return None
@@ -181,13 +184,17 @@ def stopped_early(evidence: RunEvidence) -> Diagnosis | None:
     annealed = curves.learning_rate[-1] < 0.2 * curves.learning_rate.max()
     if annealed or len(curves) < planned or own_rate(evidence) < _slow(evidence):
         return None
-    if not _still_falling(curves) or _learned(evidence):
+    falling, trained = _still_falling(curves), float(curves.accuracy[-1])
+    too_few = len(curves) < FEW_EPOCHS and _hardly_learned(evidence) is not None
+    if _learned(evidence) or not (falling or too_few):
         return None
     more = max(20, 3 * len(curves))
-    trained = float(curves.accuracy[-1])
     message = (
         f"After {len(curves)} epochs the loss was still falling, by "
         f"{percent(_decline_of_both(curves))} in each epoch: the training stopped too early."
+        if falling
+        else f"After only {len(curves)} epochs, training accuracy is {percent(trained)}: these are "
+        "too few epochs to learn the images."
     )
     return make_finding(
         evidence, "KD105", "Stopped too early", "warning", message,
