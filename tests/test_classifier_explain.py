@@ -15,6 +15,7 @@ from kindsight import ImageClassifier, ImageDataset
 from kindsight.errors import ImageError, UsageError
 from kindsight.explain import explain_images
 from kindsight.models.formats.tflite import read_tflite
+from kindsight.models.pooled_maps import MapNetwork
 from shapes import CLASSES, shape, write_small_network
 
 COUNT = 10
@@ -180,6 +181,8 @@ def test_every_kind_of_model_is_explained(kind, backbone, tmp_path, monkeypatch)
         assert set(each.maps) == {GRAD_CAM, "occlusion"}, each.notes
         assert len(each.nearest) == 3
     bundle = classifier.save(tmp_path / "saved")
+    flattened = [each.is_flattened for each in MapNetwork(bundle.tflite).maps]
+    assert flattened == [kind == "small-cnn"] * len(flattened)
     again = ImageClassifier.load(tmp_path / "saved").explain(new, nearest=0)
     for one, two in zip(found, again, strict=True):
         for name in one.maps:

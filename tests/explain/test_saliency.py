@@ -10,7 +10,7 @@ import tiny_conv
 from kindsight.bundle import load_bundle
 from kindsight.errors import UsageError
 from kindsight.explain.saliency import GradCAM, Occlusion, class_weights, make_method
-from kindsight.models.pooled_maps import MapNetwork
+from kindsight.models.pooled_maps import MapNetwork, PooledMap
 
 RED, GREEN = (255, 20, 20), (20, 255, 20)
 
@@ -64,6 +64,26 @@ def test_grad_cam_is_the_map_weighted_by_the_heads_derivative(tmp_path, seed):
         expected += doubled(cam) / 4 if stage else cam
     found = GradCAM(bundle).map(pixels, vector)
     np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("is_flattened", [False, True])
+def test_the_gradient_of_a_flattened_map_counts_at_each_position(colour_bundle, is_flattened):
+    values = np.array([[[1, 2], [3, 0]], [[2, 2], [1, 1]]], np.float32)
+    gradient = np.array([[[2, 0], [-1, 5]], [[0, 1], [-1, -1]]], np.float64)
+
+    class Network:
+        maps = (PooledMap(0, 2, 2, 2, is_flattened=is_flattened),)
+
+        def run(self, pixels):
+            return np.zeros(2, np.float32), [values]
+
+        def gradients(self, logits, maps, weights):
+            return [gradient]
+
+    found = GradCAM(colour_bundle, network=Network()).map(random_image(0), np.ones(2))
+    # Flattened: 1*2 + 2*0, 3*-1 + 0*5, 2*0 + 2*1, 1*-1 + 1*-1; else the mean gradients 0 and 1.25.
+    expected = [[2, 0], [2, 0]] if is_flattened else [[2.5, 0], [2.5, 1.25]]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_pooled_maps_are_those_of_both_stages(colour_bundle):

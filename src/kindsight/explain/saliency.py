@@ -74,12 +74,14 @@ def class_weights(
 class GradCAM:
     """Grad-CAM on all feature maps that the network's head pools.
 
-    Each channel of a map is weighted by the gradient of the logit, averaged over the map; the sum
-    over channels, without its negative values, is the saliency map. A head may pool the maps of
-    several stages: then the gradient is that of the head, and the maps of all stages are added up
-    before negative values are removed. For a head that pools the last maps alone, as most networks
-    have it, this is the published method. Maps of flipped images (test-time augmentation) are
-    flipped back, maps of crops are left out.
+    Each channel of a map is weighted by the gradient of the logit, averaged over the map; the
+    sum over channels, without its negative values, is the saliency map. A head may pool the
+    maps of several stages: then the gradient is that of the head, and the maps of all stages
+    are added up before negative values are removed. For a head that pools the last maps alone,
+    as most networks have it, this is the published method. A head that flattens the maps has a
+    weight for each position: its gradient is not averaged but multiplied with the map
+    (HiResCAM). Maps of flipped images (test-time augmentation) are flipped back, maps of crops
+    are left out.
 
     Parameters
     ----------
@@ -96,6 +98,9 @@ class GradCAM:
     ----------
     R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra, "Grad-CAM: visual
     explanations from deep networks via gradient-based localization", ICCV 2017.
+
+    R. Draelos, L. Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", arXiv:2011.08891, 2020.
     """
 
     title = "Grad-CAM"
@@ -119,8 +124,11 @@ class GradCAM:
 
 
 def _weighted(pooled: PooledMap, values: NDArray[Any], gradient: NDArray[Any]) -> Map:
-    """Return the sum of a map's channels weighted by their mean gradients, flipped back."""
-    found = values @ gradient.mean(axis=(0, 1)).astype(np.float32)
+    """Return the sum of a map's channels weighted by their gradients, flipped back."""
+    if pooled.is_flattened:
+        found = (values * gradient).sum(axis=-1)
+    else:
+        found = values @ gradient.mean(axis=(0, 1)).astype(np.float32)
     axes = tuple(axis - 1 for axis in pooled.flips)
     return np.ascontiguousarray(np.flip(found, axes) if axes else found, np.float32)
 

@@ -51,6 +51,8 @@ class PooledMap:
         Whether they are of a crop of the image, for test-time augmentation.
     is_last : bool
         Whether no other pooled maps are computed from them.
+    is_flattened : bool
+        Whether the head has a weight for each position, so that its gradient differs between them.
     """
 
     tensor: int
@@ -60,6 +62,7 @@ class PooledMap:
     flips: tuple[int, ...] = ()
     is_cropped: bool = False
     is_last: bool = True
+    is_flattened: bool = False
 
 
 class MapNetwork:
@@ -185,12 +188,12 @@ class _Graph:
     def pooled_maps(self) -> tuple[PooledMap, ...]:
         """Return the maps that are reduced by operators after which none reads neighbours."""
         head = set(self._head_operators())
-        tensors = {
-            self._reduced_map(self._inputs(operator)[0])
-            for operator in self._before(self._file.output) & head
-            if self._names[operator] in _REDUCTIONS and self._is_map(self._inputs(operator)[0])
-        }
-        tensors = {tensor for tensor in tensors if tensor in self._producer}
+        reductions: dict[int, set[str]] = {}
+        for operator in self._before(self._file.output) & head:
+            if self._names[operator] in _REDUCTIONS and self._is_map(self._inputs(operator)[0]):
+                tensor = self._reduced_map(self._inputs(operator)[0])
+                reductions.setdefault(tensor, set()).add(self._names[operator])
+        tensors = {tensor for tensor in reductions if tensor in self._producer}
         before = {tensor: self._before(tensor) for tensor in tensors}
         found = []
         for tensor in sorted(tensors, key=self._producer.__getitem__):
@@ -199,7 +202,12 @@ class _Graph:
             is_last = not any(
                 self._producer[tensor] in before[other] for other in tensors if other != tensor
             )
-            found.append(PooledMap(tensor, height, width, channels, flips, is_cropped, is_last))
+            found.append(
+                PooledMap(
+                    tensor, height, width, channels, flips, is_cropped, is_last,
+                    is_flattened=reductions[tensor] == {"RESHAPE"},
+                )
+            )  # fmt: skip
         return tuple(found)
 
     def _head_operators(self) -> Iterator[int]:
