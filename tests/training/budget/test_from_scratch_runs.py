@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from kindsight import diagnose
+from kindsight import ImageClassifier, diagnose
 from kindsight.bundle import load_bundle
 from kindsight.predictor import Predictor
 from kindsight.runs.diagnosing.evidence import trained_settings
@@ -78,6 +78,19 @@ def test_an_accepted_network_is_the_model_of_the_run(run, photos):
     rows = list(csv.DictReader((result.run / "validation.csv").open()))[:3]
     found = list(Predictor(result.run).predict([str(photos / row["path"]) for row in rows]))
     assert all(np.isfinite(one.ood_score) for one in found)
+
+
+@pytest.mark.slow
+def test_in_python_the_network_predicts_too(run, photos, monkeypatch, tmp_path):
+    monkeypatch.setattr(from_scratch, "predict_log_loss", lambda *_: 0.0)
+    monkeypatch.setattr(fine_tuning, "is_clearly_better", lambda *_: True)
+    own = str(tmp_path / "own.keras")
+    classifier = ImageClassifier(model=own, size=64, budget="10m", validation=0.2).fit(str(photos))
+    assert len(classifier.history_) == 2 and not hasattr(classifier, "fine_tuning_")
+    paths = sorted(str(path) for path in photos.rglob("*.png"))[:3]
+    assert classifier.predict_proba(paths).sum(1) == pytest.approx(1, abs=1e-5)
+    classifier.save(tmp_path / "saved")
+    assert load_bundle(tmp_path / "saved").spec.size == (20, 20)
 
 
 @pytest.mark.slow

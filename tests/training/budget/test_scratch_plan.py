@@ -8,6 +8,7 @@ from kindsight.training.budget.scratch_plan import (
     MAX_EPOCHS,
     Trial,
     choose_filters,
+    fits_epoch,
     is_candidate,
     planned_epochs,
     predict_log_loss,
@@ -19,11 +20,11 @@ from kindsight.training.budget.scratch_plan import (
     ("side", "images", "seconds", "tried"),
     [
         (32, 5000, 300, True),
-        (64, 1000, 30, True),
+        (64, 1000, 45, True),
         (65, 5000, 300, False),  # larger images, and not many of them
         (float("inf"), 10_000, 300, True),
         (32, 999, 300, False),
-        (32, 5000, 29, False),
+        (32, 5000, 44, False),
     ],
 )
 def test_images_that_are_small_or_many_are_tried(side, images, seconds, tried):
@@ -32,6 +33,7 @@ def test_images_that_are_small_or_many_are_tried(side, images, seconds, tried):
 
 def test_epochs_that_fit():
     # 85% of 100 seconds at 50 images a second: 4,250 images.
+    assert fits_epoch(4250, 50, 100) and not fits_epoch(4251, 50, 100)
     assert planned_epochs(1000, 50, 100) == 4
     assert planned_epochs(10_000, 50, 100) == 1
     assert planned_epochs(10, 50, 100) == MAX_EPOCHS

@@ -24,6 +24,7 @@ from kindsight.training.budget.scratch_plan import (
     RUNGS,
     Trial,
     choose_filters,
+    fits_epoch,
     is_candidate,
     planned_epochs,
     predict_log_loss,
@@ -173,6 +174,9 @@ class _Candidate:
             except DivergedError:
                 return None
         now = self._left()
+        if not fits_epoch(len(state.rows), rate, now):
+            state.notes.append("the budget leaves no time for a network from scratch")
+            return None
         epochs = planned_epochs(len(state.rows), rate, now)
         expected = predict_log_loss(trials[0], trials[1], epochs * len(state.rows))
         head = compare(state).before.log_loss

@@ -19,6 +19,7 @@ __all__ = [
     "RUNGS",
     "Trial",
     "choose_filters",
+    "fits_epoch",
     "is_candidate",
     "planned_epochs",
     "predict_log_loss",
@@ -31,7 +32,7 @@ SMALL, MANY = OWN, 10_000
 # With fewer training images a backbone's pretrained features have always been better.
 MIN_IMAGES = 1000
 # With fewer seconds left nothing can be learned from a trial.
-MIN_SECONDS = 30.0
+MIN_SECONDS = 45.0
 
 MEASURED_IMAGES = 1024
 """Images that measure the speed of a network, at most."""
@@ -78,6 +79,11 @@ def is_candidate(side: float, images: int, seconds: float) -> bool:
         Seconds left.
     """
     return images >= MIN_IMAGES and (side <= SMALL or images >= MANY) and seconds >= MIN_SECONDS
+
+
+def fits_epoch(images: int, rate: float, seconds: float) -> bool:
+    """Return whether an epoch of `images` fits at a rate in images per second."""
+    return EPOCH_FRACTION * seconds * rate >= images
 
 
 def planned_epochs(images: int, rate: float, seconds: float) -> int:
