@@ -384,3 +384,27 @@ def test_curves_are_drawn_deterministically(tmp_path, capsys):
     file.write_text("[]")
     with pytest.raises(SystemExit, match="have no rows of budgets"):
         curves.main([str(file), "--out", str(tmp_path / "none.svg")])
+
+
+# Input size
+
+
+def test_predictions_of_two_sizes_are_compared(tmp_path):
+    header = "path,label,prediction,p_a,p_b\n"
+    rows = {
+        "own": ["1,a,a,0.9,0.1", "2,a,a,0.8,0.2", "3,b,a,0.7,0.3"],
+        "chosen": ["3,b,b,0.4,0.6", "1,a,a,0.9,0.1", "2,a,a,0.8,0.2"],
+    }
+    results = {}
+    for name, lines in rows.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.csv").write_text(header + "\n".join(lines) + "\n")
+        results[name] = {"run": str(tmp_path / name)}
+    results["chosen"]["input_size"] = {"size": 128, "tried": [128, 224]}
+    section = module("input_size").compared("d", results, {"chosen": [10.0], "own": [40.0]})
+    time, accuracy, loss = section.rows
+    assert (time.ratio, time.met) == (0.25, True)
+    assert (accuracy.figure, accuracy.rival_figure) == pytest.approx((1, 2 / 3))
+    assert loss.figure == pytest.approx(-np.log([0.9, 0.8, 0.6]).mean(), abs=1e-6)
+    assert section.notes[0] == "128 px was chosen; tried: 128, 224."
+    assert "+33.33 points" in section.notes[1] and "no loss beyond noise" in section.notes[1]

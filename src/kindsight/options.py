@@ -155,8 +155,9 @@ class ModelOptions(TypedDict, total=False):
         int | tuple[int, int] | None,
         Option(
             "Height and width of the model's input in pixels.",
-            "Model", default_text="the model's own", metavar="PIXELS", check=_is_size,
-            rule="a whole number of pixels, or a (height, width) of two", trainers=_EVERY,
+            "Model", default_text="the model's own, or less for small images", metavar="PIXELS",
+            check=_is_size, rule="a whole number of pixels, or a (height, width) of two",
+            trainers=_EVERY,
         ),
     ]
     resize: Annotated[

@@ -69,6 +69,8 @@ class ImageClassifier(Estimator):
         Divides the logits before the softmax.
     head_ : FittedHead
         The frozen backbone's head, with all candidates of its cross-validation.
+    input_size_ : SizeChoice
+        The input size of small images and how it was chosen, where `size` was not given.
     history_ : History
         The epochs, where there were any.
     fine_tuning_ : FineTuningResult
@@ -190,6 +192,9 @@ class ImageClassifier(Estimator):
             fitted = fitted.refit(np.arange(len(held)))
         if fitted.head is not None:
             self.head_ = fitted.head
+        self.__dict__.pop("input_size_", None)
+        if (choice := getattr(fitted.training, "size_choice", None)) is not None:
+            self.input_size_ = choice
         if fitted.history is not None:
             self.history_ = fitted.history
         self._requested, self._fitted, self._predictor = training, fitted, None

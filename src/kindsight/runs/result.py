@@ -148,6 +148,9 @@ class TrainResult:
         The folds, with `folds`; `validation` is then of their out-of-fold predictions.
     uncertainty : dict
         The bundle's entry: when a prediction is unsure or unknown, and its prediction sets.
+    input_size : dict
+        size, tried, accuracies, log_losses, images: how the input size was chosen for small images;
+        empty where it was given, or is the backbone's own.
     """
 
     run: Path
@@ -169,6 +172,7 @@ class TrainResult:
     diagnosis: tuple[Diagnosis, ...] = ()
     cross_validation: Any = None  # its module imports this one
     uncertainty: dict[str, Any] = field(default_factory=dict)
+    input_size: dict[str, Any] = field(default_factory=dict)
     problem_labels: tuple[str | None, ...] = ()
     ignored_files: tuple[IgnoredFile, ...] = ()
 
@@ -199,6 +203,7 @@ class TrainResult:
             "skipped": skipped_counts(self.skipped_codes()),
             "ignored_files": ignored_counts(self.ignored_files),
             "leakage": self.leakage,
+            **({"input_size": self.input_size} if self.input_size else {}),
             **self._cross_validation(),
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),

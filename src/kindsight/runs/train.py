@@ -152,7 +152,9 @@ def train(
         keras.close_in_background()
         clock.mark("check")
 
-        notes = run_notes(dataset, settings, folder, scored, split.leakage, show, clock)
+        notes = run_notes(
+            dataset, _with_chosen_size(settings, model), folder, scored, split.leakage, show, clock
+        )
         if note := bundle.facts["parity"]["note"]:
             notes = (*notes, note)
         result = _with_uncertainty(
@@ -275,6 +277,7 @@ def _result(
         *notes, *model.dataset.notes, *unsupported_notes(prepared.problems), *_crop_notes(model),
         *model.notes, *sharing_notes(cache), *([folds.note] if folds and folds.note else []),
     )  # fmt: skip
+    size = getattr(model.training, "size_choice", None)
     return TrainResult(
         run=folder,
         report=folder / "report.html",
@@ -298,6 +301,7 @@ def _result(
         fine_tuning={} if model.fine_tuning is None else model.fine_tuning.to_dict(),
         hint=hint_of(model, settings, len(rows["validation"])),
         cross_validation=folds,
+        input_size={} if size is None else size.to_dict(),
     )
 
 
@@ -309,6 +313,12 @@ def _uncertainty(
     if held_out is None and folds is not None:
         held_out = folds.held_out()
     return measure_uncertainty(held_out, settings.target_accuracy, settings.target_coverage)
+
+
+def _with_chosen_size(settings: TrainSettings, model: FittedModel) -> TrainSettings:
+    """Return the settings with the input size that was chosen, so that checks share features."""
+    choice = getattr(model.training, "size_choice", None)
+    return settings if choice is None else settings.with_options(size=choice.size)
 
 
 def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bundle) -> TrainResult:

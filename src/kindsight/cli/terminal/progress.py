@@ -36,6 +36,7 @@ Progress = Callable[[str, int, int], None]
 STAGES = {
     "backbone": "Building backbone",
     "images": "Decoding images",
+    "input size": "Choosing the input size",
     "features": "Computing features",
     "head": "Fitting head",
     "wider": "Computing wider features",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,10 +17,14 @@ from kindsight.dataset.splits.groups import connected_components
 from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
 from kindsight.training.frozen.features import compute_all_features
+from kindsight.training.frozen.input_size import choose_input_size
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold
 from kindsight.training.frozen.settings import FrozenTrainer
 
-__all__ = ["add_features", "compute_features_and_measurements", "out_of_fold_predictions"]
+__all__ = [
+    "add_features", "compute_features_and_measurements", "out_of_fold_predictions",
+    "with_input_size",
+]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
@@ -58,6 +63,15 @@ def add_features(
 
     context.compute_features = compute_features
     context.compute_out_of_fold = compute_out_of_fold
+
+
+def with_input_size(
+    dataset: ImageDataset, settings: CheckSettings, cache: Cache, progress: Progress | None = None
+) -> CheckSettings:
+    """Return the settings with the input size that a training chooses, which shares features."""
+    trainer = _trainer(settings, cache, dataset)
+    chosen = choose_input_size(trainer, dataset, _feature_progress(progress))
+    return replace(settings, size=chosen.spec().height) if chosen is not trainer else settings
 
 
 def compute_features_and_measurements(

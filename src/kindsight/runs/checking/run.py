@@ -128,8 +128,10 @@ def check_dataset(
         from kindsight.runs.checking.out_of_fold import (
             add_features,
             compute_features_and_measurements,
+            with_input_size,
         )
 
+        settings = with_input_size(dataset, settings, cache, progress)
         compute_features_and_measurements(dataset, settings, cache, progress)
     measured, measurements = measure_dataset(
         dataset, cache, workers=settings.workers, progress=stage_progress("images")

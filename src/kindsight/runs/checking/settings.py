@@ -28,7 +28,8 @@ class CheckSettings:
     model : str
         Backbone that computes the features.
     size : int, optional
-        Height and width of the backbone's input in pixels. Default: that of the backbone.
+        Height and width of the backbone's input in pixels. Default: that of the backbone, or for
+        small images the one that a training chooses.
     workers : int, optional
         Images processed at once. Default: the number of cores.
     relabel_confidence : float

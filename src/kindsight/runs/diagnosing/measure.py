@@ -254,15 +254,16 @@ def estimate_frozen_head(
         Nothing is added to it.
     """
     name = str(OPTIONS["model"].default)
-    height, width = BACKBONES[name].size
-    pattern = f"{name}-{height}x{width}-*-{height}x{width}-crop-auto.sqlite"
+    folder = Path(cache.root, "features")
+    paths = folder.glob(f"{name}-[0-9]*x[0-9]*-*-[0-9]*x[0-9]*-crop-auto.sqlite")
     layout = BACKBONES[name].layout()
     if not len(train) or not len(held_out):
         return None
     order = random_stream.permutation(0, "diagnosis estimate", 0, len(train))
     rows = np.concatenate([train[np.sort(order[:MAX_FIT])], held_out])
     digests = [str(dataset.digest[row]) for row in rows]
-    for path in sorted(Path(cache.root, "features").glob(pattern)):
+    # Small images may have been trained on at a smaller size than the backbone's own.
+    for path in sorted(paths, key=lambda path: _height(path, name), reverse=True):
         with contextlib.suppress(CacheError, OSError, ImageError):
             table = FeatureTable(path, layout.width)
             with contextlib.closing(table):
@@ -273,6 +274,12 @@ def estimate_frozen_head(
             correct = _ridge_correct(features, dataset.targets[rows], count)
             return FrozenEstimate(correct, len(held_out))
     return None
+
+
+def _height(path: Path, backbone: str) -> int:
+    """Return the input's height in pixels, from the name of a feature cache; 0 for another name."""
+    text = path.name.removeprefix(f"{backbone}-").partition("x")[0]
+    return int(text) if text.isdecimal() else 0
 
 
 def _ridge_correct(features: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> int:

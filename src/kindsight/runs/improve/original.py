@@ -24,13 +24,19 @@ COMPUTING = 1.5
 
 
 def settings_of(record: RunRecord) -> TrainSettings:
-    """Return the settings of the run; UsageError where they are unknown."""
+    """Return the settings of the run, with its input size; UsageError where they are unknown."""
     if record.settings is None:
         raise UsageError(
             f"{record.folder} is a bundle without settings.toml: the settings of its training are "
             "unknown. Give the folder of a run of 'kindsight train'."
         )
-    return record.settings
+    trainer, size = record.settings.training(), record.bundle.spec.size
+    if not isinstance(trainer, FrozenTrainer) or trainer.budget is not None or trainer.size:
+        return record.settings
+    if size == trainer.spec().size:
+        return record.settings
+    # It was chosen for small images: experiments start from it.
+    return record.settings.with_options(size=size[0])
 
 
 def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None:

@@ -73,6 +73,10 @@ class FittedFineTuned(FittedNetwork):
     def _final_weights(self) -> str:
         return "best"  # the settings are the frozen head's, which have no choice
 
+    def describe(self) -> dict[str, str]:
+        """Return the rows of the summary: how the input size was chosen, and the network."""
+        return {**self.frozen.input_row("input"), **super().describe()}
+
     def _facts(self) -> dict[str, Any]:
         head = asdict(self.frozen.head.chosen)
         return {**self._epochs(), "fine_tuning": self.words(), "head": head}

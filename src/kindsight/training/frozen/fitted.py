@@ -261,9 +261,10 @@ class FittedFrozenHead:
         return replace(fitted, fine_tuning=self.fine_tuning)
 
     def describe(self) -> dict[str, str]:
-        """Return the row of the summary that describes the head."""
+        """Return the rows of the summary that describe the input size and the head."""
         selected = ", selected by cross-validation" if len(self.head.candidates) > 1 else ""
-        return {"head": self.head.chosen.summarize() + selected}
+        head = self.head.chosen.summarize() + selected
+        return {**self.input_row("input"), "head": head}
 
     def report_sections(self) -> ReportSections:
         """Return how the head was selected."""
@@ -272,6 +273,7 @@ class FittedFrozenHead:
         return ReportSections(
             {
                 "Backbone": f"{self.training.describe_backbone()}, frozen",
+                **self.input_row("Input"),
                 "Features": f"{layout.width:,} per image: {statistics}",
                 "Head": chosen.describe(),
             },
@@ -282,6 +284,11 @@ class FittedFrozenHead:
             ),
             features_file=self.features.table.name,
         )
+
+    def input_row(self, name: str) -> dict[str, str]:
+        """Return the row that describes how the input size was chosen, if it was."""
+        size = self.training.describe_input()
+        return {name: size} if size else {}
 
     def clear_away(self) -> None:
         """Do nothing: a fit leaves no files behind."""

@@ -20,6 +20,7 @@ from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.frozen.feature_cache import FeatureTable
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
+from kindsight.training.frozen.input_size import choose_input_size
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import read_greys, read_pixels
 from kindsight.training.near_duplicates import SIDE, SIMILARITY, measure_similarity
@@ -39,6 +40,7 @@ def prepare_frozen(
 ) -> FrozenImages:
     """Return the features of a dataset's images, from the cache where it has them."""
     begun = time.monotonic()
+    training = choose_input_size(training, dataset, progress, keras)
     files = training.backbone(progress, keras)
     return FrozenImages(
         training, files, compute_all_features(training, dataset, files, progress), begun

@@ -26,10 +26,14 @@ from kindsight.training.common import Progress, common_faults
 from kindsight.training.option_rules import option_faults
 from kindsight.training.parity import is_verified
 
-__all__ = ["FrozenTrainer", "parse_budget"]
+__all__ = ["FrozenTrainer", "SizeChoice", "parse_budget"]
 
 # The module whose ``main`` the Keras worker runs where it is to fine-tune.
 FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
+
+
+# Settings that do not determine the result.
+_NOT_OF_THE_RESULT = ("cache", "workers", "size_choice")
 
 
 def parse_budget(text: str | float) -> float:
@@ -51,6 +55,39 @@ def parse_budget(text: str | float) -> float:
 
 
 @dataclass(frozen=True)
+class SizeChoice:
+    """An input size that was chosen by cross-validation on a sample of the images.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+    tried : tuple of int
+        The sizes that were compared, in pixels, ascending.
+    accuracies, log_losses : tuple of float
+        Cross-validated, of each of them.
+    images : int
+        Images of the sample.
+    """
+
+    size: int
+    tried: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    log_losses: tuple[float, ...]
+    images: int
+
+    def describe(self) -> str:
+        """Return the choice in a line: ``"128 px, chosen from 96 and 128 on 1,500 images"``."""
+        *others, last = map(str, self.tried)
+        listed = f"{', '.join(others)} and {last}"
+        return f"{self.size} px, chosen from {listed} on {self.images:,} images"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choice for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class FrozenTrainer:
     """Settings of a training with a frozen backbone.
 
@@ -62,7 +99,7 @@ class FrozenTrainer:
     weights : str
         ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file.
     size : int or (height, width), optional
-        Image size in pixels; the backbone's own if omitted.
+        Image size in pixels; if omitted the backbone's own, or a smaller one for small images.
     resize : str
         How other aspect ratios are fitted: ``"crop"``, ``"stretch"`` or ``"pad"``.
     head : str
@@ -93,6 +130,8 @@ class FrozenTrainer:
         The first backbone's crops, in place of `tta_crops`.
     value_range : (low, high), optional
         Values that become 0 and 255 in images of more than 8 bits.
+    size_choice : SizeChoice, optional
+        How `size` was chosen, where the program did; see :mod:`.input_size`.
     """
 
     model: str = "efficientnet-lite0"
@@ -112,13 +151,14 @@ class FrozenTrainer:
     flip_ids: tuple[int, ...] | None = None
     first_tta_crops: int | None = None
     value_range: tuple[float, float] | None = None
+    size_choice: SizeChoice | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
         own = option_faults(vars(self), ("head", "tta_flips", "tta_crops", "fine_tune"))
         found = [*own.values(), *common_faults(self)]
         try:
-            backbones = self._backbones()
+            backbones = self.backbones()
             for backbone in backbones:
                 check_weights(backbone, self.weights)
                 if not found:
@@ -142,7 +182,8 @@ class FrozenTrainer:
                 )
         return found
 
-    def _backbones(self) -> tuple[Backbone, ...]:
+    def backbones(self) -> tuple[Backbone, ...]:
+        """Return the backbones; SettingsError or WeightsError for a wrong model."""
         return get_backbones(self.model if isinstance(self.model, str) else repr(self.model))
 
     def _size(self, backbones: tuple[Backbone, ...]) -> tuple[int, int]:
@@ -152,12 +193,12 @@ class FrozenTrainer:
 
     def download(self) -> str | None:
         """Return what would be downloaded, from whom and how large; None for nothing."""
-        found = [download_notice(backbone, self.weights) for backbone in self._backbones()]
+        found = [download_notice(backbone, self.weights) for backbone in self.backbones()]
         return " ".join(filter(None, found)) or None
 
     def describe_backbone(self) -> str:
         """Return the backbones, their weights and test-time augmentation in a line."""
-        backbones = self._backbones()
+        backbones = self.backbones()
         names = " and ".join(backbone.name for backbone in backbones)
         ensemble = "ensemble of " if len(backbones) > 1 else ""
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
@@ -165,6 +206,13 @@ class FrozenTrainer:
         number = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
         tta = f", mean of {number} TTA variants" if max(counts) > 1 else ""
         return f"{ensemble}{names}, {' and '.join(weights)}{tta}"
+
+    def describe_input(self) -> str:
+        """Return the input size that was chosen, and from what; empty where none was."""
+        choice = self.size_choice
+        if choice is None or self.spec().size != (choice.size, choice.size):
+            return ""
+        return choice.describe()
 
     @property
     def budget_seconds(self) -> float | None:
@@ -197,7 +245,7 @@ class FrozenTrainer:
         """
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
-        height, width = self._size(self._backbones())
+        height, width = self._size(self.backbones())
         return InputSpec(height, width, fit=self.resize, value_range=self.value_range)  # type: ignore[arg-type]
 
     @property
@@ -223,7 +271,7 @@ class FrozenTrainer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, ready for JSON, without None."""
-        values = {k: v for k, v in vars(self).items() if k not in ("cache", "workers")}
+        values = {k: v for k, v in vars(self).items() if k not in _NOT_OF_THE_RESULT}
         return {name: value for name, value in values.items() if value is not None}
 
     def backbone(
@@ -245,7 +293,7 @@ class FrozenTrainer:
 
         size, folder = self.spec().size, Cache(self.cache).folder()
         members: dict[str, BackboneFiles] = {}
-        for name, backbone in zip(split_model_name(self.model), self._backbones(), strict=True):
+        for name, backbone in zip(split_model_name(self.model), self.backbones(), strict=True):
             members[backbone.name] = ensure_backbone(
                 name, size if members else self.first_size or size, folder, report,
                 weights=self.weights, seed=self.seed, process=process, input_size=size,
