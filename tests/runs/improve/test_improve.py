@@ -182,7 +182,7 @@ def test_without_time_for_either_the_figure_is_called_too_high(frozen, monkeypat
     row = next(r for r in result.experiments if r.change == result.change)
     assert result.final.best == row.accuracy
     said = " ".join("\n".join(result_lines(result)).split())
-    assert "the accuracy is too high" in said and "train with `test`" in said
+    assert "the accuracy is too high" in said and "a run trained with --test 0.2" in said
 
 
 # A time budget ----------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ SEARCH_TRAININGS = 60
 # Share of the budget that training the original on other images may take.
 MAX_RETRAINING = 0.35
 
-NO_TEST = "train with `test` for a figure on images that no experiment sees"
-NO_TIME = "a longer `budget` allows nested folds, which are not too high"
+NO_TEST = "a run trained with --test 0.2 has images that no experiment sees"
+NO_TIME = "a longer --budget leaves time for nested folds"
 
 OnExperiment = Callable[[Experiment, Search, Timer], None]
 
@@ -114,7 +114,7 @@ def improve(
     with claimed(place, settings, any_model) as used:
         finished = ImproveResult.read(place)
         if finished is not None and seconds <= finished.budget:
-            note = "This search was finished before; a longer `budget` continues it."
+            note = "This search was finished before; a longer --budget continues it."
             return replace(finished, notes=(*finished.notes, note))
         clock = timer or Timer(seconds, used)
         save = partial(write_state, place, settings, any_model)
