@@ -72,7 +72,7 @@ class PairComparison:
         self._small_images, self._background = small_images, background
         self._registrations = max(REGISTERED_AT_LEAST, REGISTERED_PER_IMAGE * images)
         self.complete = True
-        """False if so many pairs had to be registered that some were left out."""
+        """False if more pairs than the limit had to be registered; the others were left out."""
 
     def copies(self, pairs: Pairs, orientation: Orientation) -> Compared:
         """Compare small images, the second of each pair in an orientation."""
