@@ -399,7 +399,7 @@ class Predictor:
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
-        from kindsight.dataset.label_map import rename_labels
+        from kindsight.dataset.renames import rename_labels
         from kindsight.evaluation.conformal import ConformalSets
         from kindsight.trained_images import TrainingImageDetector
 

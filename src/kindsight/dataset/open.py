@@ -20,7 +20,7 @@ from kindsight.dataset.ignored import (
     IgnoredFile,
     IgnoredFiles,
 )
-from kindsight.dataset.label_map import check_label_map, read_label_map, rename_labels
+from kindsight.dataset.label_map import check_label_map, read_label_map
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
@@ -43,6 +43,7 @@ from kindsight.dataset.loaders.tables import from_table
 from kindsight.dataset.loaders.values import NoLabelsError
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.renames import rename_labels
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError, ImageError

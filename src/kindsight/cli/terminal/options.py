@@ -225,14 +225,9 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
     return {kind: name for kind, _, name in pairs} or None
 
 
-def _value_range_of(given: str | None) -> tuple[float, float] | None:
-    """Return ``0,4095`` as a pair of numbers; SettingsError for anything else."""
-    if given is None:
-        return None
-    from kindsight.training.option_rules import option_faults, read_option
-
-    value = read_option(OPTIONS["value_range"], given)
-    if faults := option_faults({"value_range": value}):
-        raise SettingsError("\n".join(faults.values()))
-    low, high = value
-    return float(low), float(high)
+def _value_range_of(given: str) -> Any:
+    """Return ``0,4095`` as a pair of numbers; other text as it is, which DataOptions refuses."""
+    try:
+        return tuple(float(number) for number in given.split(","))
+    except ValueError:
+        return given

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from kindsight.dataset.joined_groups import joined_classes_note
 from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.options import DataOptions, NamePattern
-from kindsight.dataset.splits.group_notes import joined_classes_note
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError

@@ -16,7 +16,6 @@ from kindsight.dataset.ignored import (
     ignored_notes,
     ignored_text,
 )
-from kindsight.dataset.label_map import find_renames
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -27,6 +26,7 @@ from kindsight.dataset.loaders.folders import (
     check_classes,
 )
 from kindsight.dataset.names import n_images, quoted
+from kindsight.dataset.renames import find_renames
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, reason_with_extension, walk
 from kindsight.encoding import unescape_name, valid_text

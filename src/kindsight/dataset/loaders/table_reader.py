@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kindsight.dataset.joined_groups import joined_classes_note
 from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import CsvTable
@@ -27,7 +28,6 @@ from kindsight.dataset.loaders.values import (
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.several_labels import OneHotColumns
-from kindsight.dataset.splits.group_notes import joined_classes_note
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import printable
 from kindsight.errors import DatasetError

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kindsight.dataset.names import quoted_list
 
 if TYPE_CHECKING:
     from kindsight.dataset.table import ImageDataset
@@ -20,6 +22,7 @@ __all__ = [
     "connected_components",
     "content_key",
     "group_indices",
+    "single_group_notes",
 ]
 
 
@@ -118,3 +121,30 @@ def _key(keys: set[bytes]) -> bytes:
     if len(keys) == 1:
         return smallest
     return hashlib.blake2b(smallest, digest_size=len(smallest)).digest()
+
+
+def single_group_notes(dataset: ImageDataset) -> list[str]:
+    """Return a note for each of validation and test with classes whose images are one group.
+
+    Classes with one image are left out.
+    """
+    if not any(dataset.group):
+        return []
+    indices = group_indices(dataset).tolist()
+    notes = []
+    for split in ("validation", "test"):
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for label, name, index in zip(dataset.label, dataset.split, indices, strict=True):
+            if name == split and label is not None:
+                found[label].append(index)
+        single = [
+            name for name in dataset.classes if len(found[name]) > 1 and len(set(found[name])) == 1
+        ]
+        if single:
+            one = len(single) == 1
+            notes.append(
+                f"In the {split} split, all images of {'class' if one else 'each of the classes'} "
+                f"{quoted_list(single)} are of one group: {'its' if one else 'their'} accuracy "
+                f"rests on {'it' if one else 'one group each'} alone."
+            )
+    return notes

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.splits.by_date import split_by_date
 from kindsight.dataset.splits.from_file import read_split
-from kindsight.dataset.splits.group_notes import single_group_notes
-from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.groups import group_indices, single_group_notes
 from kindsight.dataset.splits.leakage import (
     LEAKAGE_MODES,
     Leakage,

@@ -1,4 +1,4 @@
-"""Notes on groups that join classes, and on figures that rest on a single group."""
+"""Groups that have images of several classes, and patterns that separate them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kindsight.dataset.names import n_images, quoted, quoted_list
+from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.options import NamePattern
-from kindsight.dataset.splits.groups import group_indices
 from kindsight.encoding import valid_text
 
 if TYPE_CHECKING:
     from kindsight.dataset.table import ImageDataset
 
-__all__ = ["joined_classes_note", "single_group_notes"]
+__all__ = ["joined_classes_note"]
 
 # A pattern with one group, after a literal prefix: what stands before and after its parenthesis.
 _ONE_GROUP = re.compile(r"(\^?)([\w\- .]*)\((?:\?P<\w+>|(?!\?))(.*)", re.DOTALL)
@@ -71,30 +70,3 @@ def _with_folder(pattern: str, dataset: ImageDataset) -> str:
         new is None and old is not None for new, old in zip(found, dataset.group, strict=True)
     )
     return "" if lost or _joined(found, dataset.label) else better
-
-
-def single_group_notes(dataset: ImageDataset) -> list[str]:
-    """Return a note for each of validation and test with classes whose images are one group.
-
-    Classes with one image are left out.
-    """
-    if not any(dataset.group):
-        return []
-    indices = group_indices(dataset).tolist()
-    notes = []
-    for split in ("validation", "test"):
-        found: defaultdict[str, list[int]] = defaultdict(list)
-        for label, name, index in zip(dataset.label, dataset.split, indices, strict=True):
-            if name == split and label is not None:
-                found[label].append(index)
-        single = [
-            name for name in dataset.classes if len(found[name]) > 1 and len(set(found[name])) == 1
-        ]
-        if single:
-            one = len(single) == 1
-            notes.append(
-                f"In the {split} split, all images of {'class' if one else 'each of the classes'} "
-                f"{quoted_list(single)} are of one group: {'its' if one else 'their'} accuracy "
-                f"rests on {'it' if one else 'one group each'} alone."
-            )
-    return notes
