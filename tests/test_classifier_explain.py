@@ -193,6 +193,7 @@ def test_every_kind_of_model_is_explained(kind, backbone, tmp_path, monkeypatch)
     pairs = [
         (one.maps[GRAD_CAM].values.ravel(), two.maps[GRAD_CAM].values.ravel())
         for one, two in zip(found, changed, strict=True)
+        if two.prediction.error is None  # shuffled weights may give infinite logits
     ]
     correlations = [
         spearmanr(*pair).statistic for pair in pairs if all(np.ptp(each) > 0 for each in pair)
