@@ -1,4 +1,4 @@
-"""Run whole processes and measure their wall time and peak memory, children included."""
+"""Run whole processes and measure wall time, processor time and peak memory, with children."""
 
 from __future__ import annotations
 
@@ -39,12 +39,16 @@ class CompletedRun:
     largest : int
         Peak resident memory of the largest single process in bytes, from the operating system;
         0 where it is not available.
+    cpu : float
+        Seconds of processor time, user and system, of the process and its children; 0 where it is
+        not available.
     """
 
     seconds: float
     output: str
     tree: int = 0
     largest: int = 0
+    cpu: float = 0.0
 
     @property
     def result(self) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def run(
             command, env=dict(env or environment()), stdin=source, stdout=stdout, stderr=stderr
         )
         with _sampled_memory(process.pid, memory) as peak:
-            largest = _wait(process)
+            largest, cpu = _wait(process)
         seconds = time.perf_counter() - start
         output, errors = (_content(file) for file in (stdout, stderr))
     if process.returncode not in accepted:
@@ -131,17 +135,18 @@ def run(
             f"{' '.join(command)}\nexited with {process.returncode}:\n"
             f"{errors[-3000:]}{output[-500:]}"
         )
-    return CompletedRun(seconds, output, peak[0], largest)
+    return CompletedRun(seconds, output, peak[0], largest, cpu)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process; return the peak resident bytes of it or of its largest child."""
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for the process; return the peak bytes of its largest process, and processor time."""
     if not hasattr(os, "wait4"):
         process.wait()
-        return 0
+        return 0, 0.0
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    largest = int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return largest, usage.ru_utime + usage.ru_stime
 
 
 @contextmanager

@@ -106,6 +106,32 @@ def test_a_check_imports_no_heavy_package(tmp_path: Path) -> None:
     assert heavy_after(step) == {}
 
 
+def kindsight_modules_after(step: str) -> set[str]:
+    code = f"{step}\nimport sys\nprint(*(name for name in sys.modules if 'kindsight' in name))"
+    return set(run_python(code).stdout.split())
+
+
+def test_a_command_imports_no_other() -> None:
+    step = "from kindsight.cli.commands import make_app\nmake_app(['predict'])"
+    found = {name for name in kindsight_modules_after(step) if name.startswith("kindsight.cli.")}
+    assert "kindsight.cli.predict" in found
+    assert not {f"kindsight.cli.{name}" for name in ("train", "check", "explain", "runs")} & found
+
+
+def test_a_frozen_head_imports_no_other_training() -> None:
+    step = (
+        "import sys\nfrom kindsight.runs.settings import TrainSettings\n"
+        "import kindsight.runs.train\n"
+        "TrainSettings('photos', seed=5, validation=0.3, class_weight='balanced').training()\n"
+        "assert 'pydantic' not in sys.modules"
+    )
+    found = kindsight_modules_after(step)
+    assert "kindsight.training.frozen.prepared" in found
+    others = ("training.network.fit", "training.transfer.fit", "training.budget.run", "predictor",
+              "runs.cross_validation", "explain.pages", "report.side_by_side")  # fmt: skip
+    assert not {f"kindsight.{name}" for name in others} & found
+
+
 def test_the_public_names_import_no_tensorflow() -> None:
     step = "import kindsight\nfor name in kindsight.__all__: getattr(kindsight, name)"
     assert not {"tensorflow", "keras"} & set(heavy_after(step).get(0, ()))

@@ -21,7 +21,8 @@ from kindsight.errors import ParityError, SettingsError, UsageError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from kindsight.models.networks.small_cnn import SmallCNN
-from kindsight.runs.train import TrainSettings, find_learning_rate, train
+from kindsight.runs.learning_rates import find_learning_rate
+from kindsight.runs.train import TrainSettings, train
 from kindsight.training.engine.history import History
 from network_process import shared_process
 from shapes import CLASSES, encoded, shape, write_shapes

@@ -15,7 +15,8 @@ from kindsight.bundle import load_bundle
 from kindsight.errors import SettingsError
 from kindsight.images import read_image, resize_image
 from kindsight.models.runtime import InterpreterPool
-from kindsight.runs.train import TrainSettings, find_learning_rate, layers_of, train
+from kindsight.runs.learning_rates import find_learning_rate, layers_of
+from kindsight.runs.train import TrainSettings, train
 from kindsight.training.activation_cache import cache_activations, map_activations
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import Phase

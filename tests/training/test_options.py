@@ -19,7 +19,7 @@ TRAINERS = {"frozen": FROZEN, "network": NETWORK, "transfer": TRANSFER}
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_each_trainer_takes_the_options_declared_for_it(name):
-    settings = TRAINERS[name].settings
+    settings = TRAINERS[name].code.settings
     fields = {field.name: field.default for field in dataclasses.fields(settings)}
     declared = {key for key, option in OPTIONS.items() if name in option.trainers}
     assert declared == set(fields) & set(OPTIONS)

@@ -36,9 +36,11 @@ def main() -> int:
     gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
     try:
-        from kindsight.cli.app import app
+        from kindsight.cli.commands import COMMANDS, make_app
 
-        app(prog_name="kindsight")
+        # The other commands would take a tenth of a second to import and to describe to Typer.
+        named = [name for name in sys.argv[1:2] if name in COMMANDS]
+        make_app(named or COMMANDS)(prog_name="kindsight")
     except KeyboardInterrupt:  # before a command had begun
         return 130
     return 0

@@ -154,7 +154,7 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
         For a frozen backbone.
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.runs.train import layers_of
+    from kindsight.runs.learning_rates import layers_of
 
     with watching(quiet) as progress:
         rows = layers_of(settings, progress=progress)
@@ -184,7 +184,7 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
 def show_learning_rates(settings: TrainSettings, *, json: bool, quiet: bool) -> None:
     """Run the learning-rate finder and print its losses and suggestion."""
     from kindsight.cli.terminal.progress import watching
-    from kindsight.runs.train import find_learning_rate
+    from kindsight.runs.learning_rates import find_learning_rate
 
     with watching(quiet) as progress:
         sweep, files = find_learning_rate(settings, progress=progress)

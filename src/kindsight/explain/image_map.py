@@ -147,11 +147,18 @@ def t_sne(
     points = (1e-2 * start).astype(np.float32)
     velocity, gains = np.zeros_like(points), np.ones_like(points)
     rate = max(count / _EXAGGERATION, 50.0)
+    exaggerated = (_EXAGGERATION * wanted).astype(np.float32)
+    kernel, forces = np.empty_like(wanted), np.empty_like(wanted)
     for step in range(iterations):
         early = step < _EARLY
-        kernel = 1 / (1 + _squared_distances(points))
+        # In place: new arrays of this size would take as long as the sums.
+        _squared_distances(points, kernel)
+        kernel += 1
+        np.divide(1, kernel, out=kernel)
         np.fill_diagonal(kernel, 0)
-        forces = ((_EXAGGERATION if early else 1.0) * wanted - kernel / kernel.sum()) * kernel
+        np.divide(kernel, kernel.sum(), out=forces)
+        np.subtract(exaggerated if early else wanted, forces, out=forces)
+        forces *= kernel
         gradient = 4 * (forces.sum(axis=1)[:, None] * points - forces @ points)
         same = (gradient > 0) == (velocity > 0)
         gains = np.maximum(np.where(same, 0.8 * gains, gains + 0.2), 0.01).astype(np.float32)
@@ -188,8 +195,11 @@ def _similarities(values: Floats, perplexity: float) -> Floats:
     return joint
 
 
-def _squared_distances(points: NDArray[np.floating]) -> NDArray[np.floating]:
+def _squared_distances(
+    points: NDArray[np.floating], out: NDArray[np.floating] | None = None
+) -> NDArray[np.floating]:
     squares = np.square(points).sum(axis=1)
-    found: NDArray[np.floating] = squares[:, None] + squares[None] - 2 * (points @ points.T)
-    found.clip(0, out=found)
+    found: NDArray[np.floating] = np.add(squares[:, None], squares[None], out=out)
+    found -= 2 * (points @ points.T)
+    np.maximum(found, 0, out=found)
     return found

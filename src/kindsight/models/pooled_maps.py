@@ -154,20 +154,23 @@ class _Graph:
             for name, code in vars(schema().BuiltinOperator).items()
             if isinstance(code, int)
         }
-        self._file = file
-        (graph,) = file.model.subgraphs
-        self._tensors, self._operators = graph.tensors, graph.operators
+        self._file, self._graph = file, file.table
+        graph = self._graph
+        self._operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
         codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in file.model.operatorCodes]
-        self._names = [names.get(codes[op.opcodeIndex], "CUSTOM") for op in self._operators]
+        self._names = [names.get(codes[op.OpcodeIndex()], "CUSTOM") for op in self._operators]
         self._producer = {
-            int(output): index for index, op in enumerate(self._operators) for output in op.outputs
+            output: index
+            for index, operator in enumerate(self._operators)
+            for output in _numbers(operator.OutputsAsNumpy())
         }
 
     def _shape(self, tensor: int) -> tuple[int, ...]:
-        return tuple(int(side) for side in self._tensors[tensor].shape)
+        return tuple(_numbers(self._graph.Tensors(tensor).ShapeAsNumpy()))
 
     def _inputs(self, operator: int) -> list[int]:
-        return [int(tensor) for tensor in self._operators[operator].inputs if tensor >= 0]
+        inputs = _numbers(self._operators[operator].InputsAsNumpy())
+        return [tensor for tensor in inputs if tensor >= 0]
 
     def _is_map(self, tensor: int) -> bool:
         """Whether a tensor is of feature maps larger than one pixel."""
@@ -215,7 +218,9 @@ class _Graph:
         spatial: set[int] = set()  # tensors that such an operator is computed from
         for index in reversed(range(len(self._operators))):
             operator = self._operators[index]
-            if self._names[index] in _SPATIAL or spatial.intersection(map(int, operator.outputs)):
+            if self._names[index] in _SPATIAL or spatial.intersection(
+                _numbers(operator.OutputsAsNumpy())
+            ):
                 spatial.update(self._inputs(index))
             else:
                 yield index
@@ -256,7 +261,9 @@ class _Graph:
         tensors: dict[int, NDArray[Any]] = dict(values)
         backwards = []
         for index in sorted(self._between(set(values))):
-            (output,), name = self._operators[index].outputs, self._names[index]
+            operator = schema().OperatorT.InitFromObj(self._operators[index])
+            name = self._names[index]
+            (output,) = map(int, operator.outputs)
             if name not in OPERATORS:
                 raise KindsightError(
                     f"Grad-CAM cannot follow the operator {name} of this network's head. Use the "
@@ -266,11 +273,10 @@ class _Graph:
             for tensor in inputs:
                 if tensor not in tensors:
                     tensors[tensor] = self._constant(tensor)
-            options = self._operators[index].builtinOptions
             given = [tensors[tensor] for tensor in inputs]
-            result = OPERATORS[name](given, options, self._shape(int(output)))
-            tensors[int(output)], backward = result
-            backwards.append((int(output), inputs, backward))
+            result = OPERATORS[name](given, operator.builtinOptions, self._shape(output))
+            tensors[output], backward = result
+            backwards.append((output, inputs, backward))
         gradients = {self._file.output: weights[None]}
         for output, inputs, backward in reversed(backwards):
             for tensor, part in zip(inputs, backward(gradients[output]), strict=True):
@@ -293,7 +299,7 @@ class _Graph:
 
     def _constant(self, tensor: int) -> NDArray[Any]:
         """Return the value of a constant tensor."""
-        types, found = schema().TensorType, self._tensors[tensor]
+        types, found = schema().TensorType, self._file.model.subgraphs[0].tensors[tensor]
         data = self._file.model.buffers[found.buffer].data
         kinds = {types.FLOAT32: "<f4", types.INT32: "<i4", types.INT64: "<i8"}
         if data is None or found.type not in kinds:
@@ -304,3 +310,8 @@ class _Graph:
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[found.type]).reshape(
             self._shape(tensor)
         )
+
+
+def _numbers(values: NDArray[np.int32] | int) -> list[int]:
+    """Return the numbers of a list in the file; the schema gives 0 for one that is missing."""
+    return list(map(int, values)) if isinstance(values, np.ndarray) else []

@@ -25,6 +25,7 @@ from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import replacing, write_csv, write_json
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Predictions
+from kindsight.runs.folder import FOLDS_FILE, FOLDS_TABLE
 from kindsight.runs.result import Scored
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
@@ -35,17 +36,11 @@ from kindsight.training.network.fit import training_key
 from kindsight.training.protocols import FittedModel, FoldChoices, Prepared, Trainer
 
 __all__ = [
-    "FOLDS_FILE",
-    "FOLDS_TABLE",
     "CrossValidation",
     "Fold",
     "cross_validate",
-    "delete_folds",
     "fit_fold",
 ]
-
-FOLDS_TABLE, FOLDS_FILE = "folds.csv", "folds.json"
-"""Out-of-fold predictions, and the folds, in a run folder."""
 
 MAX_FILE_BYTES = 2**30
 # Stages of a fold that take long; the others are over before they could be read.
@@ -179,6 +174,11 @@ class CrossValidation:
     dataset: ImageDataset
     folds: tuple[Fold, ...]
     note: str = ""
+
+    def clear_away(self, folder: Path) -> None:
+        """Delete the files of finished folds; ``folds.json`` and ``folds.csv`` have everything."""
+        for path in folder.glob("fold-*.npz"):
+            path.unlink(missing_ok=True)
 
     def scored(self) -> Scored:
         """Return the out-of-fold predictions of all images, in the dataset's order."""
@@ -386,12 +386,6 @@ def fit_fold(
 def fold_file(folder: Path, number: int) -> Path:
     """Return the file of a finished fold of an unfinished run."""
     return folder / f"fold-{number}.npz"
-
-
-def delete_folds(folder: Path) -> None:
-    """Delete the files of finished folds; ``folds.json`` and ``folds.csv`` have everything."""
-    for path in folder.glob("fold-*.npz"):
-        path.unlink(missing_ok=True)
 
 
 class StageProgress:

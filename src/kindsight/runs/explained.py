@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from kindsight.errors import KindsightError, UsageError
 from kindsight.explain.image_map import MAX_MAPPED, map_images
 from kindsight.explain.nearest import TrainingImages
 from kindsight.explain.overlays import ExplainedImage, report_overlays
-from kindsight.explain.pages import MappedPrediction, render_image_map
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.report.data import Predictions
 from kindsight.report.thumbnails import confident_mistakes
@@ -22,6 +21,9 @@ from kindsight.runs.feature_vectors import run_vectors
 from kindsight.runs.record import RunImage, RunRecord, load_run
 from kindsight.training.common import Progress
 from kindsight.training.protocols import FittedModel
+
+if TYPE_CHECKING:
+    from kindsight.explain.pages import MappedPrediction
 
 __all__ = ["RunMap", "explained_facts", "map_of_run"]
 
@@ -60,6 +62,8 @@ class RunMap:
 
     def to_html(self) -> str:
         """Return the map as a self-contained HTML page without scripts."""
+        from kindsight.explain.pages import render_image_map
+
         digests = self.images.digests
         return render_image_map(
             self.feature_map, self.predictions, lambda index: self.images.load(digests[index]),
@@ -131,6 +135,8 @@ def _of_split(record: RunRecord, split: str) -> list[RunImage]:
 def _predictions(
     images: TrainingImages, known: Predictions | None, classes: Sequence[str]
 ) -> tuple[MappedPrediction, ...]:
+    from kindsight.explain.pages import MappedPrediction
+
     rows: Mapping[str, int] = {}
     if known is not None:
         rows = {path: row for row, path in enumerate(known.paths)}

@@ -14,12 +14,14 @@ from kindsight.errors import SettingsError, UsageError
 from kindsight.files import clear_leftovers
 from kindsight.runs.settings import TrainSettings
 
-__all__ = ["claim_run", "data_name"]
+__all__ = ["FOLDS_FILE", "FOLDS_TABLE", "claim_run", "data_name"]
 
 SETTINGS_FILE = "settings.toml"
 FINISHED_FILE = "bundle.json"
 LOCK_FILE = ".lock"
 PROBLEMS_FILE = "problems.csv"
+FOLDS_TABLE, FOLDS_FILE = "folds.csv", "folds.json"
+"""Out-of-fold predictions, and the folds, of a cross-validation."""
 
 BEFORE_TRAINING = frozenset(
     {SETTINGS_FILE, PROBLEMS_FILE, "split.csv", "leakage.csv", "trained_on.npz", "logs.json"}
@@ -29,7 +31,7 @@ BEFORE_TRAINING = frozenset(
 WITHOUT_EPOCHS = BEFORE_TRAINING | {
     *("model.tflite", "model.keras", "train.csv", "validation.csv", "test.csv"),
     *("report.html", "report.json", "model_card.md", "fine_tuning.json", "history.csv"),
-    *("diagnosis.json", "folds.csv", "folds.json"),
+    *("diagnosis.json", FOLDS_TABLE, FOLDS_FILE),
 }
 """Files of a run with nothing to continue from; a training by epochs also has a checkpoint."""
 

@@ -36,11 +36,11 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
         If no classifier can be trained on the data.
     """
     kind, trainer = _kind_by_gradient(settings), settings.training()
-    assert kind.layers is not None
+    assert kind.code.layers is not None
     dataset = open_data(settings)
     with trainer.process() as keras:
         sized = for_dataset(trainer, dataset)
-        return kind.layers(sized, len(dataset.classes), keras, progress)
+        return kind.code.layers(sized, len(dataset.classes), keras, progress)
 
 
 def find_learning_rate(
@@ -69,14 +69,14 @@ def find_learning_rate(
         If no classifier can be trained on the data.
     """
     kind, trainer, dataset = _kind_by_gradient(settings), settings.training(), open_data(settings)
-    assert kind.find_rate is not None
+    assert kind.code.find_rate is not None
     with trainer.process() as keras, ExitStack() as stack:
         keras.start()
         prepared = prepare(trainer, dataset, progress, keras)
         stack.callback(prepared.close)
         prepared = split_images(prepared, settings, dataset, progress).images
         rows = rows_of(prepared.dataset, "train")
-        sweep = kind.find_rate(prepared, dataset.classes, rows, keras, progress)
+        sweep = kind.code.find_rate(prepared, dataset.classes, rows, keras, progress)
     folder = Path(settings.runs, f"{data_name(settings)}-learning-rate")
     drawn = write_learning_rate_figures(sweep.rates, sweep.losses, sweep.suggestion, folder)
     return sweep, drawn
@@ -84,7 +84,7 @@ def find_learning_rate(
 
 def _kind_by_gradient(settings: TrainSettings) -> Kind:
     kind = kind_of(settings.training().to_dict())
-    if kind.layers is None:
+    if kind.code.layers is None:
         raise SettingsError(
             f"{settings.model} is frozen: its head is fitted without a learning rate. "
             'Add `freeze="all"` to train a head by gradient, or choose `model="small-cnn"`.'

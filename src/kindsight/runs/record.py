@@ -16,7 +16,7 @@ from kindsight.dataset.splits.leakage import LEAKAGE_FILE, DuplicateAcrossSplits
 from kindsight.encoding import unescape_name
 from kindsight.errors import BundleError, SettingsError
 from kindsight.report.data import Predictions
-from kindsight.runs.cross_validation import FOLDS_TABLE
+from kindsight.runs.folder import FOLDS_TABLE
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.history import History, load_history
 

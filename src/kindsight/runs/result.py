@@ -16,10 +16,10 @@ from kindsight.diagnosis import Diagnosis
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import write_csv
+from kindsight.models.networks.small_cnn import NETWORKS
 from kindsight.report.data import Predictions
 from kindsight.training.common import training_sample
 from kindsight.training.engine.history import History
-from kindsight.training.network.settings import NETWORKS
 from kindsight.training.protocols import FittedModel
 
 __all__ = [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
@@ -20,13 +22,12 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
+from kindsight.report.values import FeatureMap, Overlay
 from kindsight.runs.advice import hint_of
-from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.diagnosing import diagnose_training
 from kindsight.runs.explained import explained_facts
 from kindsight.runs.folder import claim_run
-from kindsight.runs.learning_rates import find_learning_rate, layers_of
-from kindsight.runs.record import read_records
+from kindsight.runs.record import RunRecord, read_records
 from kindsight.runs.reporting.build import report_data
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.figures import write_history_figures
@@ -41,7 +42,7 @@ from kindsight.runs.result import (
     write_predictions,
 )
 from kindsight.runs.settings import TrainSettings
-from kindsight.runs.split import open_data, rows_of, split_images, write_problems
+from kindsight.runs.split import SplitImages, open_data, rows_of, split_images, write_problems
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import (
     CallbackList,
@@ -60,7 +61,10 @@ from kindsight.training.uncertainty import (
 )
 from kindsight.training.write_bundle import write_bundle
 
-__all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]
+if TYPE_CHECKING:
+    from kindsight.runs.cross_validation import CrossValidation
+
+__all__ = ["TrainResult", "TrainSettings", "train"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -68,6 +72,14 @@ SPLITS = ("train", "validation", "test")
 MUCH_CROPPED = 0.3
 # A note is written where a training took longer than its time budget by this factor.
 BUDGET_TOLERANCE = 1.1
+
+
+class Explained(NamedTuple):
+    """The records of a run, and what its report explains by them."""
+
+    record: RunRecord
+    overlays: tuple[Overlay, ...]
+    feature_map: FeatureMap | None
 
 
 def train(
@@ -125,7 +137,7 @@ def train(
         clock.mark("split")
 
         _start_ahead(prepared, keras, compared, verify)
-        folds = cross_validate(prepared, split.folds, trainer, keras, folder, show)
+        folds = _cross_validate(prepared, split, trainer, keras, folder, show)
         if folds:
             clock.mark("folds")
         callbacks = stack.enter_context(_logging(settings, trainer, folder, callback))
@@ -152,6 +164,7 @@ def train(
         keras.close_in_background()
         clock.mark("check")
 
+        explained = stack.enter_context(_explained_ahead(model, bundle))
         notes = run_notes(
             dataset, _with_chosen_size(settings, model), folder, scored, split.leakage, show, clock
         )
@@ -161,8 +174,6 @@ def train(
             _result(folder, settings, prepared, model, scored, rows, notes, folds), settings, bundle
         )
         show("report", 0, 0)
-        if model.history is not None:
-            write_history_figures(model.history, folder)
         findings = diagnose_training(folder, settings, model, trained, scored)
         seconds = clock.total()
         exceeded = _budget_notes(settings, seconds["total"])
@@ -170,7 +181,7 @@ def train(
             result, seconds=seconds, notes=(*result.notes, *exceeded), diagnosis=findings,
             leakage=leakage_summary(split.leakage, scored, model.classes),
         )  # fmt: skip
-        _write_report(result, model, bundle, reference)
+        _write_report(result, model, explained.result(), reference)
         clock.mark("report")
 
         result = replace(result, seconds=clock.total())
@@ -178,7 +189,8 @@ def train(
         bundle.facts["seconds"] = result.seconds
         bundle.write()
         model.clear_away()
-        delete_folds(folder)
+        if folds:
+            folds.clear_away(folder)
     return result
 
 
@@ -237,6 +249,23 @@ def _final_metrics(result: TrainResult) -> dict[str, float]:
     metrics |= {f"{name}_images": float(count) for name, count in result.images.items()}
     metrics["total_seconds"] = float(result.seconds["total"])
     return metrics
+
+
+def _cross_validate(
+    prepared: Prepared,
+    split: SplitImages,
+    trainer: Trainer,
+    keras: KerasProcess,
+    folder: Path,
+    show: Progress,
+) -> CrossValidation | None:
+    """Return the folds of a cross-validation; None where there is none."""
+    if not split.folds:
+        return None
+    # It imports the code of all trainings by epochs.
+    from kindsight.runs.cross_validation import cross_validate
+
+    return cross_validate(prepared, split.folds, trainer, keras, folder, show)
 
 
 def _score(
@@ -336,12 +365,26 @@ def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bund
     )
 
 
+@contextmanager
+def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Future[Explained]]:
+    """Read the run's records, and make the report's overlays and map, while the block runs."""
+
+    def explain() -> Explained:
+        record = read_records(bundle)
+        return Explained(record, *explained_facts(model, record))
+
+    # Of products of small matrices, a second thread makes waiting, not speed.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(1) as executor:
+        yield executor.submit(explain)
+
+
 def _write_report(
-    result: TrainResult, model: FittedModel, bundle: Bundle, reference: Sequence[Reference]
+    result: TrainResult, model: FittedModel, explained: Explained, reference: Sequence[Reference]
 ) -> None:
-    """Write what the report needs, and the report from the run folder."""
-    record, cache = read_records(bundle), result.cache["folder"]
-    overlays, feature_map = explained_facts(model, record)
+    """Write the figures, what the report needs, and the report from the run folder."""
+    if model.history is not None:
+        write_history_figures(model.history, result.run)
+    record, overlays, feature_map = explained
     facts = ReportFacts.of_training(
         model,
         notes=result.notes,
@@ -351,7 +394,7 @@ def _write_report(
         feature_map=feature_map,
     )
     facts.write(result.run)
-    data = report_data(record, cache=cache)
+    data = report_data(record, cache=result.cache["folder"])
     write_report(data, result.report, result.run / MODEL_CARD_FILE)
 
 

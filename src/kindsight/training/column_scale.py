@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mean_and_scale"]
+__all__ = ["ColumnScale", "mean_and_scale"]
 
 Floats = NDArray[np.float32]
+ColumnScale: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean and inverse deviation of each column."""
 
 BLOCK_ROWS = 2048  # of features whose deviations are held at once
 # A column with a smaller deviation relative to its size is rounding noise.
@@ -23,9 +26,7 @@ MIN_RATIO_TO_MEAN = 1e-3
 MIN_RATIO_TO_LAYER = 1e-4
 
 
-def mean_and_scale(
-    features: Floats, layers: Sequence[slice]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_and_scale(features: Floats, layers: Sequence[slice]) -> ColumnScale:
     """Return each column's mean and bounded inverse deviation, 0 where it is constant."""
     mean = features.mean(0, dtype=np.float64)
     # By blocks: all deviations at once would take twice the memory of the features.

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kindsight.models.ood import OODScore
-from kindsight.training.column_scale import mean_and_scale
+from kindsight.threads import count_cores, map_ordered
+from kindsight.training.column_scale import ColumnScale, mean_and_scale
 from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [
@@ -92,9 +93,12 @@ class FittedScore:
 
     def scores(self, rows: Rows, features: Floats) -> Floats:
         """Return the scores of some rows; where they were held out, the held-out ones."""
+        known = dict(zip(self.rows.tolist(), self.held_out.tolist(), strict=True))
+        held_out = np.isin(rows, self.rows)
+        if held_out.all():
+            return np.array([known[row] for row in rows.tolist()], np.float32)
         with threadpool_limits(1, user_api="blas"):
             scores = self.score(features)
-        known = dict(zip(self.rows.tolist(), self.held_out.tolist(), strict=True))
         found = [known.get(row, score) for row, score in zip(rows.tolist(), scores, strict=True)]
         return np.array(found, np.float32)
 
@@ -105,6 +109,7 @@ def fit_score(
     *,
     seed: int,
     layers: Sequence[slice] = (),
+    scale: ColumnScale | None = None,
 ) -> FittedScore:
     """Fit the score to images; each image's own held-out score is fitted on the other folds.
 
@@ -118,15 +123,22 @@ def fit_score(
         Of the random projections.
     layers : sequence of slice
         The features that come from one layer each.
+    scale : pair of arrays, optional
+        What :func:`.mean_and_scale` returns for them, if it is known.
     """
     targets, folds = held_out.targets, held_out.folds
+    scale = mean_and_scale(features, layers) if scale is None else scale
+
+    def measure(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        held = folds == fold
+        return held, fit_gaussians(values[~held], targets[~held]).nearest(values[held])
+
     with threadpool_limits(1, user_api="blas"):  # sums depend on the number of threads
-        kernel, bias = _projection(features, seed, layers)
+        kernel, bias = _projection(scale, seed, layers)
         values = features @ kernel + bias
         distances = np.empty(len(values))
-        for fold in np.unique(folds):
-            held, others = folds == fold, folds != fold
-            distances[held] = fit_gaussians(values[others], targets[others]).nearest(values[held])
+        for held, found in map_ordered(measure, np.unique(folds).tolist(), count_cores()):
+            distances[held] = found
         unit = float(np.median(distances)) or 1.0
         score = fit_gaussians(values, targets).to_score(kernel, bias, unit)
     scores = (distances / unit).astype(np.float32)
@@ -150,16 +162,16 @@ def fit_score_on(
         Of the random projections.
     """
     with threadpool_limits(1, user_api="blas"):
-        kernel, bias = _projection(features, seed, ())
+        kernel, bias = _projection(mean_and_scale(features, ()), seed, ())
         gaussians = fit_gaussians(features @ kernel + bias, targets)
         unit = float(np.median(gaussians.nearest(known @ kernel + bias))) or 1.0
         score = gaussians.to_score(kernel, bias, unit)
         return FittedScore(score, held_out.rows, score(known), held_out.source)
 
 
-def _projection(features: Floats, seed: int, layers: Sequence[slice]) -> tuple[Floats, Floats]:
+def _projection(scale: ColumnScale, seed: int, layers: Sequence[slice]) -> tuple[Floats, Floats]:
     """Return kernel and bias from features to projections of a mean squared length of about 1."""
-    mean, factors = mean_and_scale(features, layers)
+    mean, factors = scale
     variance = np.zeros_like(mean)
     np.divide(1, np.square(factors), out=variance, where=factors > 0)
     for columns in layers or [slice(None)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,20 +26,47 @@ def option_faults(values: Mapping[str, Any], names: Iterable[str] | None = None)
     names : iterable of str, optional
         The options to check; all if omitted.
     """
-    from pydantic import ValidationError
-
     chosen = OPTIONS if names is None else {name for name in names if name in OPTIONS}
     given = {
         name: plain_value(value)
         for name, value in values.items()
         if name in chosen and value is not None
     }
+    given = {
+        name: value for name, value in given.items() if not _fits_plainly(OPTIONS[name], value)
+    }
+    if not given:
+        return {}
+    # Importing pydantic takes a tenth of a second.
+    from pydantic import ValidationError
+
     try:
         _model().model_validate(given)
     except ValidationError as error:
         names = dict.fromkeys(str(item["loc"][0]) for item in error.errors())
         return {name: _sentence(OPTIONS[name], given[name]) for name in names}
     return {}
+
+
+def _fits_plainly(option: Option, value: Any) -> bool:
+    """Return True where a value is of a simple type and right; False where it may be wrong."""
+    kind = type(value)
+    if kind is str:
+        fits = value in option.choices if option.choices else str in option.types
+    else:
+        fits = kind in (bool, int, float) and kind in option.types and _within(option, value)
+    return fits and (option.check is None or option.check(value))
+
+
+def _within(option: Option, value: float) -> bool:
+    """Return whether a number is finite and within the option's bounds."""
+    return (
+        (type(value) is not float or math.isfinite(value))
+        and (option.ge is None or value >= option.ge)
+        and (option.gt is None or value > option.gt)
+        and (option.le is None or value <= option.le)
+        and (option.lt is None or value < option.lt)
+    )
 
 
 def unknown_name_fault(name: object, known: Collection[str], kind: str = "setting") -> str:

@@ -298,12 +298,17 @@ def _arrays(path: Path) -> dict[str, Any]:
         content = member.read(MEMBERS[WEIGHTS] + 1)
     arrays: dict[str, Any] = {}
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()]
-
     with h5py.File(io.BytesIO(content), "r") as file:
-        file.visititems(visit)
+
+        def visit(name: bytes) -> None:
+            # By h5py's inner functions: the others take ten times as long for small arrays.
+            item = h5py.h5o.open(file.id, name)
+            if isinstance(item, h5py.h5d.DatasetID):
+                array = np.empty(item.shape, item.dtype)
+                item.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+                arrays[name.decode()] = array
+
+        h5py.h5o.visit(file.id, visit)
     return arrays
 
 

@@ -9,30 +9,49 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
-from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.models.networks.small_cnn import NETWORKS
 from kindsight.models.worker.process import KerasProcess
 from kindsight.options import OPTIONS
-from kindsight.training.budget.run import prepare_backbone
 from kindsight.training.common import Progress
-from kindsight.training.engine.learning_rate_finder import RateSweep
+from kindsight.training.frozen.prepared import prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network
 from kindsight.training.network.presets import preset_settings, without_preset
-from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.protocols import Prepared, Trainer
-from kindsight.training.transfer.fit import describe_layers, prepare_transfer
-from kindsight.training.transfer.settings import TransferTrainer
+
+if TYPE_CHECKING:
+    from kindsight.models.networks.small_cnn import LayerRow
+    from kindsight.training.engine.learning_rate_finder import RateSweep
+    from kindsight.training.network.settings import NetworkTrainer
+    from kindsight.training.transfer.settings import TransferTrainer
 
 __all__ = ["Kind", "foreign_options", "kind_of", "make_training", "of_use", "prepare"]
 
 MODELS = (*BACKBONES, *NETWORKS)
 """Names that ``model`` accepts, beside ``.keras`` files."""
 
-Settings: TypeAlias = FrozenTrainer | NetworkTrainer | TransferTrainer
+Settings: TypeAlias = "FrozenTrainer | NetworkTrainer | TransferTrainer"
+
+
+class Code(NamedTuple):
+    """The code of one way of training.
+
+    - `settings`: the dataclass of its settings, a :class:`.protocols.Trainer`.
+    - `prepare`: from (trainer, dataset, progress, keras) to :class:`.protocols.Prepared`.
+    - `layers`: from (trainer, classes, keras, progress) to the table of layers; None where no layer
+      is trained by gradient.
+    - `find_rate`: from (prepared, classes, rows, keras, progress) to the result of the
+      learning-rate finder; None where there is none.
+    """
+
+    settings: type[Settings]
+    prepare: Callable[..., Prepared]
+    layers: Callable[..., tuple[LayerRow, ...]] | None = None
+    find_rate: Callable[..., RateSweep] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,25 +62,20 @@ class Kind:
     ----------
     name : str
         As in :attr:`kindsight.options.Option.trainers`.
-    settings : type
-        The dataclass of its settings, a :class:`.protocols.Trainer`.
-    prepare : callable
-        From (trainer, dataset, progress, keras) to :class:`.protocols.Prepared`.
     description : str
         What it trains, for messages.
-    layers : callable, optional
-        From (trainer, classes, keras, progress) to the table of layers; None where no layer is
-        trained by gradient.
-    find_rate : callable, optional
-        From (prepared, classes, rows, keras, progress) to the result of the learning-rate finder.
+    load : callable
+        Imports and returns its code: forty modules for a network, which no other kind needs.
     """
 
     name: str
-    settings: type[Settings]
-    prepare: Callable[..., Prepared]
     description: str
-    layers: Callable[..., tuple[LayerRow, ...]] | None = None
-    find_rate: Callable[..., RateSweep] | None = None
+    load: Callable[[], Code]
+
+    @cached_property
+    def code(self) -> Code:
+        """Its code, imported on first use."""
+        return self.load()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -69,22 +83,40 @@ class Kind:
         return tuple(name for name, option in OPTIONS.items() if self.name in option.trainers)
 
 
-FROZEN = Kind("frozen", FrozenTrainer, prepare_backbone, "a frozen backbone")
-NETWORK = Kind(
-    "network",
-    NetworkTrainer,
-    prepare_network,
-    f"a network from scratch ({', '.join(NETWORKS)})",
-    network_layers,
-    NetworkImages.find_rate,
-)
+def _frozen() -> Code:
+    return Code(FrozenTrainer, _prepare_backbone)
+
+
+def _prepare_backbone(training: FrozenTrainer, *arguments: Any) -> Prepared:
+    """Return frozen features, from which the backbone is then fine-tuned where that is wanted."""
+    if training.fine_tune_mode == "off":
+        return prepare_frozen(training, *arguments)
+    from kindsight.training.budget.run import prepare_fine_tuning
+
+    return prepare_fine_tuning(training, *arguments)
+
+
+def _network() -> Code:
+    from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network
+    from kindsight.training.network.settings import NetworkTrainer
+
+    return Code(NetworkTrainer, prepare_network, network_layers, NetworkImages.find_rate)
+
+
+def _transfer() -> Code:
+    from kindsight.training.network.fit import NetworkImages
+    from kindsight.training.transfer.fit import describe_layers, prepare_transfer
+    from kindsight.training.transfer.settings import TransferTrainer
+
+    return Code(TransferTrainer, prepare_transfer, describe_layers, NetworkImages.find_rate)
+
+
+FROZEN = Kind("frozen", "a frozen backbone", _frozen)
+NETWORK = Kind("network", f"a network from scratch ({', '.join(NETWORKS)})", _network)
 TRANSFER = Kind(
     "transfer",
-    TransferTrainer,
-    prepare_transfer,
     "a backbone trained by epochs (with freeze, cut, dense or dropout)",
-    describe_layers,
-    NetworkImages.find_rate,
+    _transfer,
 )
 KINDS = (FROZEN, NETWORK, TRANSFER)
 """Every way of training."""
@@ -110,10 +142,10 @@ def prepare(
     keras : KerasProcess, optional
         Worker process for a backbone that has to be built.
     """
-    kind = next(kind for kind in KINDS if type(trainer) is kind.settings)
+    kind = next(kind for kind in KINDS if type(trainer) is kind.code.settings)
     if dataset.value_range is not None:
         trainer = replace(trainer, value_range=dataset.value_range)  # type: ignore[type-var]
-    return kind.prepare(trainer, dataset, progress, keras)
+    return kind.code.prepare(trainer, dataset, progress, keras)
 
 
 def make_training(options: Mapping[str, Any]) -> Settings:
@@ -126,7 +158,9 @@ def make_training(options: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
     if kind is NETWORK:
         given = preset_settings(given)
-    return kind.settings(**{name: value for name, value in given.items() if name in kind.options})
+    return kind.code.settings(
+        **{name: value for name, value in given.items() if name in kind.options}
+    )
 
 
 def foreign_options(options: Mapping[str, Any]) -> list[str]:

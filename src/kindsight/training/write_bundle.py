@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.digest import file_digest
 from kindsight.models.worker.process import KerasProcess
+from kindsight.threads import map_ordered
 from kindsight.training.ood import KNOWN_KEPT
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.uncertainty import measure_uncertainty
@@ -94,6 +95,8 @@ def write_bundle(
         "temperature": fitted.temperature,
     }
     files = fitted.write(folder, metadata, rows, keras, verify=verify, known_kept=known_kept)
+    written = (files.tflite, files.keras)
+    digests = map_ordered(file_digest, written, len(written))
     settings = fitted.training.to_dict()
     if requested is not None and requested.to_dict() != settings:
         facts = {"requested_settings": requested.to_dict(), **facts}
@@ -114,7 +117,7 @@ def write_bundle(
             "settings": settings,
             "parity": asdict(files.parity),
             "versions": versions(),
-            "files": {path.name: file_digest(path) for path in (files.tflite, files.keras)},
+            "files": {path.name: digest for path, digest in zip(written, digests, strict=True)},
             "uncertainty": {**uncertainty, **files.uncertainty},
             **facts,
         },

@@ -2,13 +2,12 @@
 
 A ``.tflite`` file is a FlatBuffer: a list of buffers (weights), one graph of tensors and
 operators that refer to them by number, and named signatures. Appending layers means appending to
-these lists. Large buffers are passed through as NumPy views, never as Python numbers, so that a
-file of 14 MB is read and written in a fraction of a second.
+these lists. What is not changed is copied as bytes (:mod:`.unread_tables`), so that a file of 14 MB
+is read and written in a hundredth of a second.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
+from kindsight.models.formats.unread_tables import (
+    ExtendingBuilder,
+    added_bytes,
+    aligned_buffer,
+    read_model,
+)
 from kindsight.models.runtime import MAX_MODEL_BYTES, schema
 
 __all__ = ["TfliteGraph", "damage_as_weights_error", "read_tflite"]
@@ -29,17 +34,26 @@ SIGNATURE = "serving_default"
 # Above any network of this project (an ensemble of Lite0, Lite1 and Lite2 with 24 TTA variants
 # has 21,000 tensors), far below what takes long to read.
 MAX_ITEMS = 100_000
-# LiteRT reads weights in place; some processors need them at multiples of 16 bytes.
-ALIGNMENT = 16
+# Bytes added to a file, beside weights, that need no second copy of it.
+ADDED_BYTES = 2**19
 
 
 class TfliteGraph:
-    """The graph of a model file (`model`, the schema's ModelT), to which operators can be added."""
+    """The graph of a model file (`model`, the schema's ModelT), to which operators can be added.
 
-    def __init__(self, model: Any) -> None:
-        self._schema = schema()
-        self.model = model
+    `data` is the file's content.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._schema, self._data = schema(), data
+        self.model = model = read_model(data)
+        _check(model)
         self._graph = model.subgraphs[0]
+
+    @property
+    def table(self) -> Any:
+        """The schema's reader of the graph as it is in the file (SubGraph), without additions."""
+        return self._schema.Model.GetRootAs(self._data, 0).Subgraphs(0)
 
     @property
     def input(self) -> int:
@@ -64,7 +78,7 @@ class TfliteGraph:
         """Add an array as a constant tensor, int32 or float32; return its number."""
         whole = np.asarray(array).dtype.kind in "iu"
         data = np.ascontiguousarray(array, "<i4" if whole else "<f4")
-        self.model.buffers.append(_aligned_buffer(data.reshape(-1).view(np.uint8)))
+        self.model.buffers.append(aligned_buffer(data.reshape(-1).view(np.uint8)))
         number = self._tensor(name, data.shape, len(self.model.buffers) - 1)
         if whole:
             self._graph.tensors[number].type = self._schema.TensorType.INT32
@@ -113,21 +127,15 @@ class TfliteGraph:
         """Store bytes in the file under a name; LiteRT itself ignores them."""
         entry = self._schema.MetadataT()
         entry.name, entry.buffer = name, len(self.model.buffers)
-        self.model.buffers.append(_aligned_buffer(np.frombuffer(content, np.uint8)))
+        self.model.buffers.append(aligned_buffer(np.frombuffer(content, np.uint8)))
         others = [old for old in self.model.metadata or [] if old.name not in (name, name.encode())]
         self.model.metadata = [*others, entry]
 
     def to_bytes(self) -> memoryview:
         """Return the file's content."""
-        import flatbuffers
-
-        size = sum(
-            0 if buffer.data is None else len(buffer.data) + 64 for buffer in self.model.buffers
-        )
+        size = sum(added_bytes(buffer, self._data) for buffer in self.model.buffers)
         # The full size from the start: growing would copy the whole file each time.
-        builder = flatbuffers.Builder(size + 2**19)
-        for number, buffer in enumerate(self.model.buffers):
-            self.model.buffers[number] = _aligned_buffer(buffer.data)
+        builder = ExtendingBuilder(self._data, size + ADDED_BYTES)
         builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
         return memoryview(builder.Bytes)[builder.Head() :]
 
@@ -169,9 +177,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
             counts += [graph.TensorsLength(), graph.OperatorsLength()]
         if root.SubgraphsLength() != 1 or max(counts) > MAX_ITEMS:
             raise ValueError("it does not have one graph of a bounded number of tensors")
-        model = schema().ModelT.InitFromObj(root)
-        _check(model)
-    return TfliteGraph(model)
+        return TfliteGraph(data)
 
 
 @contextmanager
@@ -213,35 +219,6 @@ def _check(model: Any) -> None:
             raise ValueError(f"its graph has no tensor {number}")
         if tensors[number].type != schema().TensorType.FLOAT32 or tensors[number].shape is None:
             raise ValueError("its input or output is not float32 or has no shape")
-    items = [*model.operatorCodes, *model.buffers, *tensors, *graph.operators]
-    items += model.metadata or []
+    items = [*model.operatorCodes, *(model.metadata or [])]
     if any(item is None for item in items) or not model.buffers:
         raise ValueError("it has incomplete lists")
-    # Weights outside the FlatBuffer (files above 2 GB) are not supported.
-    if any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        raise ValueError("its weights are outside the FlatBuffer")
-
-
-def _aligned_buffer(data: Any) -> Any:
-    return _aligned_buffer_class(schema())(data)
-
-
-@functools.cache
-def _aligned_buffer_class(types: Any) -> Any:
-    """Return the schema's BufferT with its data aligned: the writer ignores ``force_align: 16``."""
-
-    class AlignedBuffer(types.BufferT):  # type: ignore[misc]
-        def Pack(self, builder: Any) -> int:  # noqa: N802 - the schema's name
-            data = None
-            if self.data is not None and len(self.data):
-                payload = np.ascontiguousarray(self.data).data
-                builder.StartVector(1, len(payload), ALIGNMENT)
-                builder.head -= len(payload)
-                builder.Bytes[builder.head : builder.head + len(payload)] = payload
-                data = builder.EndVector()
-            types.BufferStart(builder)
-            if data is not None:
-                types.BufferAddData(builder, data)
-            return int(types.BufferEnd(builder))
-
-    return AlignedBuffer

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 from kindsight.models.heads import FEATURES, LOGITS
 from kindsight.models.networks.keras_heads import UNIT, classifier_model, pooling_layer
 
-__all__ = ["LayerRow", "SmallCNN", "build_small_cnn"]
+__all__ = ["NETWORKS", "LayerRow", "SmallCNN", "build_small_cnn"]
+
+NETWORKS = ("small-cnn",)
+"""Names of networks that are trained from random weights."""
 
 MAX_PARAMETERS = 500_000_000
 

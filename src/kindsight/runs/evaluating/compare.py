@@ -23,7 +23,7 @@ from kindsight.evaluation.comparing.paired import (
 )
 from kindsight.evaluation.metrics import LOG_EPSILON
 from kindsight.predictor import Predictor
-from kindsight.runs.cross_validation import FOLDS_TABLE
+from kindsight.runs.folder import FOLDS_TABLE
 from kindsight.runs.record import RunRecord, load_run
 
 __all__ = ["ComparedRun", "Comparison", "compare"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,11 @@ from kindsight.dataset.names import quoted, quoted_list
 from kindsight.errors import CacheError, DatasetError, SettingsError
 from kindsight.evaluation import distinct_images
 from kindsight.evaluation.comparing.slices import Slice, SliceColumn, find_slices
-from kindsight.predictor import DatasetEvaluation
 from kindsight.report.values import Slice as ReportSlice
 from kindsight.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from kindsight.predictor import DatasetEvaluation
 
 __all__ = ["SLICES", "check_slice_names", "record_slices", "report_slices", "slices_of"]
 

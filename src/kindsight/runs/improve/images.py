@@ -20,7 +20,7 @@ from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.dataset.splits.stratified import check_group_counts
 from kindsight.encoding import unescape_name
 from kindsight.errors import BundleError, DatasetError
-from kindsight.runs.cross_validation import FOLDS_TABLE
+from kindsight.runs.folder import FOLDS_TABLE
 from kindsight.runs.record import RunRecord
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import SPLIT_FILE, open_data, rows_of

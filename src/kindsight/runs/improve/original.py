@@ -6,12 +6,12 @@ import json
 
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import KindsightError, UsageError
+from kindsight.models.networks.small_cnn import NETWORKS
 from kindsight.runs.improve.changes import changed
 from kindsight.runs.improve.remedies import Changes
 from kindsight.runs.record import RunRecord
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.settings import NETWORKS
 
 __all__ = ["budget_choices", "computing_seconds", "findings_of", "seconds_of", "settings_of"]
 

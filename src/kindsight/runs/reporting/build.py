@@ -30,6 +30,7 @@ from kindsight.runs.reporting.stored import (
     read_learning_curve,
     read_uncertainty,
 )
+from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = ["report_data", "summary_of_splits"]
 
@@ -41,6 +42,9 @@ MAX_MAPPED = 400
 
 FORMATS = {"large_images": (LARGE, 82), "small_images": (SMALL, 72), "map_images": (40, 65)}
 """Longer side in pixels and JPEG quality of the thumbnails: about 5, 2.5 and 1 kB each."""
+
+READ_SIDES = {"large_images": 2 * LARGE, "small_images": 2 * LARGE, "map_images": 40}
+"""Least longer side at which their images are read."""
 
 
 def report_data(
@@ -186,12 +190,25 @@ def _thumbnails(
     digest_of = {
         image.path: image.digest for image in record.images if image.digest and image.path in wanted
     }
-    images = find_images(record, list(digest_of.values()), facts.features_file, cache, 2 * LARGE)
-    return {
-        name: {
-            path: thumbnail_uri(images[digest_of[path]], *FORMATS[name])
-            for path in dict.fromkeys(group)
-            if digest_of.get(path) in images
-        }
+    sides: dict[str, int] = {}
+    for name, group in paths.items():
+        for digest in (digest_of[path] for path in group if path in digest_of):
+            sides[digest] = max(sides.get(digest, 0), READ_SIDES[name])
+    images = find_images(record, sides, facts.features_file, cache)
+    shown = [
+        (name, path)
         for name, group in paths.items()
-    }
+        for path in dict.fromkeys(group)
+        if digest_of.get(path) in images
+    ]
+
+    def encode(item: tuple[str, str]) -> str:
+        name, path = item
+        return thumbnail_uri(images[digest_of[path]], *FORMATS[name])
+
+    found: dict[str, dict[str, str]] = {name: {} for name in paths}
+    with single_threaded_opencv():
+        encoded = list(map_ordered(encode, shown, count_cores()))
+    for (name, path), uri in zip(shown, encoded, strict=True):
+        found[name][path] = uri
+    return found

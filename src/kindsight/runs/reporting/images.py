@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from kindsight.images import InputSpec, read_loaded, resize_image
 from kindsight.runs.record import RunRecord
 from kindsight.runs.split import open_data
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
-from kindsight.training.frozen.stored_images import read_stored
+from kindsight.training.frozen.stored_images import SHRINKS, read_stored
 
 __all__ = ["find_images"]
 
@@ -26,50 +26,55 @@ Image = NDArray[np.uint8]
 
 
 def find_images(
-    record: RunRecord, digests: Sequence[str], features_file: str, cache: Cache, longer_side: int
+    record: RunRecord, sides: Mapping[str, int], features_file: str, cache: Cache
 ) -> dict[str, Image]:
     """Return those of some images that can still be found, by content digest.
 
     Parameters
     ----------
     record : RunRecord
-    digests : sequence of str
-        Of the wanted images.
+    sides : mapping of str to int
+        By the content digests of the wanted images, the least longer side in pixels.
     features_file : str
         Path of the feature cache below the cache folder; empty for none.
     cache : Cache
-    longer_side : int
-        Least longer side, in pixels, of images whose proportions are restored.
 
     Returns
     -------
     dict of str to uint8 array (height, width, 3)
-        At the size of the network's input, in proportion.
+        In proportion, at the size of the network's input; smaller where a smaller one will do.
     """
-    wanted = list(dict.fromkeys(digests))
+    spec, wanted = record.bundle.spec, list(sides)
     found = dict[str, tuple[Image, tuple[int, int]]]()
     with contextlib.suppress(CacheError):
-        found |= _from_features(cache, features_file, wanted)
+        for shrink in SHRINKS:
+            digests = [digest for digest in wanted if _shrink(spec, sides[digest]) == shrink]
+            found |= _from_features(cache, features_file, digests, shrink)
     missing = [digest for digest in wanted if digest not in found]
     with contextlib.suppress(CacheError):
-        found |= read_cached_images(record.bundle.spec, cache, missing) if missing else {}
+        found |= read_cached_images(spec, cache, missing) if missing else {}
     if missing := [digest for digest in wanted if digest not in found]:
         found |= _from_data(record, missing)
-    stretched = record.bundle.spec.fit == "stretch"
+    stretched = spec.fit == "stretch"
     return {
-        digest: _in_proportion(pixels, size, longer_side) if stretched else pixels
+        digest: _in_proportion(pixels, size, sides[digest]) if stretched else pixels
         for digest, (pixels, size) in found.items()
     }
 
 
+def _shrink(spec: InputSpec, side: int) -> int:
+    """Return the largest divisor that leaves the longer side of the input at least this long."""
+    return max(each for each in SHRINKS if each == 1 or max(spec.size) >= each * side)
+
+
 def _from_features(
-    cache: Cache, name: str, digests: list[str]
+    cache: Cache, name: str, digests: list[str], shrink: int
 ) -> dict[str, tuple[Image, tuple[int, int]]]:
     """Return the JPEGs that a table of features holds."""
     path = cache.folder("features") / Path(name).name
     if not name or not path.is_file():
         return {}
-    rows = zip(digests, read_stored(path, 0, digests), strict=True)
+    rows = zip(digests, read_stored(path, 0, digests, shrink=shrink), strict=True)
     return {
         digest: (image.pixels, (image.height, image.width))
         for digest, image in rows

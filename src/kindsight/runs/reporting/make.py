@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kindsight.errors import UsageError
 from kindsight.files import write_text
 from kindsight.report.data import ReportData
 from kindsight.report.model_card import render_model_card
 from kindsight.report.page import render_report
-from kindsight.report.side_by_side import SideBySide, render_side_by_side
 from kindsight.runs.record import load_run
 from kindsight.runs.reporting.build import report_data
+
+if TYPE_CHECKING:
+    from kindsight.report.side_by_side import SideBySide
 
 __all__ = ["MODEL_CARD_FILE", "REPORT_FILE", "WrittenReport", "make_report", "write_report"]
 
@@ -71,6 +74,7 @@ def make_report(*runs: str | os.PathLike[str], cache: str | os.PathLike[str] | N
     if len(runs) == 1:
         return render_report(report_data(load_run(runs[0]), cache=cache))
     # The comparison imports the predictor.
+    from kindsight.report.side_by_side import render_side_by_side
     from kindsight.runs.reporting.side_by_side import side_by_side
 
     return render_side_by_side(side_by_side(*runs, cache=cache))

@@ -60,7 +60,7 @@ from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.protocols import FittedModel, FoldChoices
 
-__all__ = ["fine_tune", "prepare_backbone"]
+__all__ = ["fine_tune", "prepare_fine_tuning"]
 
 # Fraction of the cache's limit, and of the free disk space, that activations may take.
 ACTIVATIONS_DISK = 0.5
@@ -257,15 +257,14 @@ def _decided_cut(state: FineTuningState) -> CutChoice | None:
     return CutChoice(cut, copies, str(stored.get("reason", "")))
 
 
-def prepare_backbone(
+def prepare_fine_tuning(
     training: FrozenTrainer,
     dataset: ImageDataset,
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
-) -> FrozenImages:
-    """Return a dataset's frozen features, ready to fit a head and, if configured, to fine-tune."""
-    frozen = prepare_frozen(training, dataset, progress, keras)
-    return frozen if training.fine_tune_mode == "off" else FineTunedImages(**vars(frozen))
+) -> FineTunedImages:
+    """Return a dataset's frozen features, ready to fit a head and to fine-tune from it."""
+    return FineTunedImages(**vars(prepare_frozen(training, dataset, progress, keras)))
 
 
 @dataclass(frozen=True)

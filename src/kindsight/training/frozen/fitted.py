@@ -149,11 +149,13 @@ class FittedFrozenHead:
     def fitted_score(self) -> FittedScore:
         """The out-of-distribution score, fitted to the images that selected the head."""
         held_out, blocks = self.held_out(), self.files.layout.blocks
+        same = len(held_out) == len(self.head.selection) and not self.head.chosen.network
         return fit_score(
             self.features.vectors[held_out.rows],
             held_out,
             seed=self.training.seed,
             layers=[slice(block.start, block.stop) for block in blocks],
+            scale=self.head.scale if same else None,
         )
 
     def ood_scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -224,17 +226,18 @@ class FittedFrozenHead:
         if not needs_keras:
             chosen = chosen[:NUMPY_IMAGES]
         pixels = self.read_pixels([str(digests[row]) for row in chosen])
-        with ThreadPoolExecutor(2) as worker:
+        added = output_layers(head, score)
+        with ThreadPoolExecutor(3) as worker:
             # Keras takes most of its time to load the file, on one core.
             by_keras = None
             if needs_keras:
                 by_keras = worker.submit(keras.run, keras_file, pixels)
             features = worker.submit(run_tflite, self.files.tflite, pixels[:NUMPY_IMAGES])
+            same = worker.submit(check_keras_weights, self.files.keras, added, keras_file)
             write_tflite(self.files.tflite, head, tflite, metadata, score)
-            added = output_layers(head, score)
             check_tflite_weights(added, tflite)
-            check_keras_weights(self.files.keras, added, keras_file)
             written = run_tflite(tflite, pixels)
+            same.result()
             vectors = features.result().logits
             few = written.first(NUMPY_IMAGES)
             numpy = NetworkOutputs(head.logits(vectors), None if score is None else score(vectors))

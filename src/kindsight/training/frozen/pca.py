@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.training.column_scale import mean_and_scale
+from kindsight.training.column_scale import ColumnScale, mean_and_scale
 
 __all__ = [
     "MAX_PRODUCTS",
@@ -248,6 +248,11 @@ class WeightedPCA:
             else:
                 block = np.ascontiguousarray(self._rows[:, columns])
             self._groups.append((first, block @ block.T))
+
+    @property
+    def scale(self) -> ColumnScale | None:
+        """Mean and inverse deviation of the columns; None where they were not needed."""
+        return (self._mean, self._factors) if self._small else None
 
     def components(self, number: int) -> Floats:
         """Return the images' components under one weighting, float32 (images, components)."""

@@ -19,6 +19,7 @@ from kindsight.evaluation import calibrate, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.threads import count_cores, map_ordered
+from kindsight.training.column_scale import ColumnScale
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import (
     FIRST_STRENGTH,
@@ -87,6 +88,8 @@ class FittedHead:
         by the chosen head fitted on the other folds.
     selection : array
         int64: the rows of these images among those that the head was fitted on.
+    scale : pair of arrays, optional
+        What :func:`.mean_and_scale` returns for their features; None where it is not known.
     """
 
     layers: Head
@@ -95,6 +98,7 @@ class FittedHead:
     candidates: tuple[Candidate, ...]
     out_of_fold: Floats
     selection: NDArray[np.int64]
+    scale: ColumnScale | None = None
 
 
 def fit_head(
@@ -195,7 +199,7 @@ def _select_and_fit(
         chosen.l2_strength,
         temperature,
     )
-    return FittedHead(layers, temperature, chosen, tuple(candidates), logits, rows)
+    return FittedHead(layers, temperature, chosen, tuple(candidates), logits, rows, pca.scale)
 
 
 def _fit_layers(

@@ -20,7 +20,7 @@ from kindsight.dataset.splits.groups import content_key
 from kindsight.evaluation import Calibration, calibrate, to_probabilities
 from kindsight.images import read_loaded, resize_image
 from kindsight.models.formats.assemble import finish_keras, finish_tflite
-from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.models.networks.small_cnn import NETWORKS, LayerRow
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import map_ordered, single_threaded_opencv
@@ -29,7 +29,7 @@ from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.held_out import VALIDATION, HeldOutPredictions
-from kindsight.training.network.settings import NETWORKS, EpochTrainer
+from kindsight.training.network.settings import EpochTrainer
 from kindsight.training.ood import KNOWN_KEPT, FittedScore, fit_score_on
 from kindsight.training.parity import NetworkOutputs, compare_outputs, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage

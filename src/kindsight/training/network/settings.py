@@ -12,7 +12,7 @@ from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
 from kindsight.models.networks.modern_cnn import ModernCNN, default_filters
-from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
+from kindsight.models.networks.small_cnn import NETWORKS, LayerRow, SmallCNN
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import common_faults
@@ -27,12 +27,9 @@ from kindsight.training.engine.plan import (
 from kindsight.training.network.presets import COURSE, MODERN
 from kindsight.training.option_rules import option_faults
 
-__all__ = ["NETWORKS", "EpochTrainer", "NetworkTrainer", "whole_numbers"]
+__all__ = ["EpochTrainer", "NetworkTrainer", "whole_numbers"]
 
 WORKER_MODULE = "kindsight.training.engine.worker"
-
-NETWORKS = ("small-cnn",)
-"""Networks that are trained from random weights."""
 
 SIZE = 150
 SIZE_RANGE = (4, 1024)
