@@ -167,8 +167,8 @@ class ModelOptions(TypedDict, total=False):
     weights: Annotated[
         str | None,
         Option(
-            "Weights of the backbone: imagenet, none (random) or a Keras weights file (.h5, "
-            ".weights.h5).",
+            "Weights of the backbone: imagenet, none (random) or a file (.h5 of Keras; "
+            ".safetensors or .pth where the backbone has that layout).",
             "Model", "imagenet", metavar="imagenet|none|FILE", trainers=(FROZEN, TRANSFER),
             path=True,
         ),

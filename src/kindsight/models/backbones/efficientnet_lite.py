@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kindsight.errors import SettingsError, WeightsError
+from kindsight.errors import SettingsError
+from kindsight.models.backbones.torch_state import State, copy_layer
 
 __all__ = ["SPECS", "build_efficientnet_lite"]
 
@@ -101,7 +99,7 @@ def blocks(spec: LiteSpec) -> Iterator[Block]:
 def build_efficientnet_lite(
     name: str = "efficientnet-lite0",
     size: tuple[int, int] | None = None,
-    weights: Mapping[str, NDArray[Any]] | None = None,
+    weights: State | None = None,
     classes: int | None = 1000,
     input_size: tuple[int, int] | None = None,
 ) -> Any:
@@ -201,7 +199,7 @@ def torch_prefixes(spec: LiteSpec, top: bool) -> Iterator[str]:
         yield "_fc"
 
 
-def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any]]) -> None:
+def load_torch_state(model: Any, spec: LiteSpec, state: State) -> None:
     """Copy a PyTorch state dictionary into a model of :func:`build_efficientnet_lite`.
 
     WeightsError for a tensor that is missing, of another shape, or not finite.
@@ -209,32 +207,4 @@ def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any
     owners = [layer for layer in model.layers if layer.weights and layer.name != "scaling"]
     top = owners[-1].name == "logits"
     for layer, prefix in zip(owners, torch_prefixes(spec, top), strict=True):
-        arrays = []
-        for suffix, variable in zip(_suffixes(layer), layer.weights, strict=True):
-            name = f"{prefix}.{suffix}"
-            if name not in state:
-                raise WeightsError(f"The weights lack the tensor {name!r}.")
-            array = _to_keras_order(np.asarray(state[name], np.float32), layer)
-            if array.shape != tuple(variable.shape) or not np.isfinite(array).all():
-                raise WeightsError(
-                    f"The tensor {name!r} must be finite and, in Keras's order of axes, of shape "
-                    f"{tuple(variable.shape)}; its shape is {array.shape}."
-                )
-            arrays.append(array)
-        layer.set_weights(arrays)
-
-
-def _suffixes(layer: Any) -> tuple[str, ...]:
-    """Return PyTorch's names of a layer's tensors, in the order of ``layer.weights``."""
-    kind = type(layer).__name__
-    if kind == "BatchNormalization":
-        return ("weight", "bias", "running_mean", "running_var")
-    return ("weight", "bias") if kind == "Dense" else ("weight",)
-
-
-def _to_keras_order(array: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
-    """Transpose (out, in, height, width) to Keras's (height, width, in, out)."""
-    if array.ndim == 4:
-        depthwise = type(layer).__name__ == "DepthwiseConv2D"
-        return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-    return np.transpose(array)
+        copy_layer(layer, state, prefix)

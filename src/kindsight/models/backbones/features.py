@@ -25,6 +25,8 @@ from kindsight.models.backbones.backbone import (
     make_layout,
 )
 from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
+from kindsight.models.backbones.torch_networks import build_torch_network
+from kindsight.models.backbones.torch_state import TORCH_SUFFIXES, read_state
 from kindsight.models.backbones.weights import download_weights, load_state
 from kindsight.models.flatten import flat_backbone
 from kindsight.models.formats.load_keras import MAX_H5_BYTES, check_h5, load_keras_file
@@ -66,6 +68,9 @@ def build_network(
     keras.utils.set_random_seed(seed % 2**32)
     if backbone.file is not None:
         return _load_keras_backbone(backbone, size)
+    from_torch = weights.endswith(TORCH_SUFFIXES)
+    if backbone.required_file is not None or (backbone.builder and from_torch):
+        return _build_torch_network(backbone, size, weights)
     if backbone.builder:
         network = build_application(backbone, size)
     else:
@@ -83,6 +88,15 @@ def build_network(
     elif backbone.builder and weights == "imagenet":
         load_h5_weights(network, download_weights(backbone))
     return network
+
+
+def _build_torch_network(backbone: Backbone, size: tuple[int, int], weights: str) -> Any:
+    """Build a network with the weights of a PyTorch or safetensors file, or random ones."""
+    state = None if weights == "none" else read_state(weights)
+    try:
+        return build_torch_network(backbone, size, state)
+    except WeightsError as error:
+        raise WeightsError(f"{weights} is not for {backbone.name}. {error}") from None
 
 
 def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
@@ -135,8 +149,10 @@ def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureL
     statistics = []
     for stage in stages:
         values = output_of(network, stage.layer)
-        mean, largest = ops.mean(values, axis=(1, 2)), ops.max(values, axis=(1, 2))
-        statistics += [mean, largest, _deviation(values, (1, 2))]
+        statistics.append(ops.mean(values, axis=(1, 2)))
+        if stage.only:
+            continue
+        statistics += [ops.max(values, axis=(1, 2)), _deviation(values, (1, 2))]
         if PROFILES[0] in stage.statistics:
             for other in (2, 1):  # the axis over which rows, and columns, are averaged
                 means = ops.mean(values, axis=other)  # (batch, lines, channels)

@@ -15,6 +15,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbones.applications import APPLICATIONS
 from kindsight.models.backbones.backbone import Backbone, Stage
 from kindsight.models.backbones.efficientnet_lite import SPECS, TOP_WIDTH, blocks
+from kindsight.models.backbones.vit import VIT_BACKBONES
 from kindsight.models.formats.load_keras import read_keras_config
 
 __all__ = [
@@ -62,6 +63,7 @@ BACKBONES: Mapping[str, Backbone] = {
     "efficientnet-lite1": _lite("efficientnet-lite1", 4_189_344),
     "efficientnet-lite2": _lite("efficientnet-lite2", 4_869_168),
     **APPLICATIONS,
+    **VIT_BACKBONES,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from kindsight.digest import content_digest, file_digest
 from kindsight.errors import KindsightError, MissingExtraError, SettingsError, WeightsError
 from kindsight.models.backbones.backbone import Backbone
+from kindsight.models.backbones.torch_networks import TORCH_NETWORKS
+from kindsight.models.backbones.torch_state import TORCH_SUFFIXES, read_state
 from kindsight.models.formats.torch_checkpoint import read_torch_file
 
 __all__ = [
@@ -34,13 +36,14 @@ __all__ = [
     "load_state",
     "require_weights",
     "source_digest",
+    "weights_by_backbone",
     "weights_digest",
 ]
 
 WEIGHTS = ("imagenet", "none")
 """Names of weights; anything else is a file."""
 
-SUFFIXES = (".h5", ".pth", ".pt")
+H5 = ".h5"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def check_weights(backbone: Backbone, weights: str) -> None:
     """Check, before anything is built, that a backbone can have these weights.
 
     SettingsError for a name that is none of :data:`WEIGHTS` and no weights file; WeightsError for a
-    file that does not exist.
+    file that does not exist, or where the backbone needs one and none is given.
     """
     if backbone.file is not None:
         if weights != "imagenet":
@@ -87,16 +90,49 @@ def check_weights(backbone: Backbone, weights: str) -> None:
                 f"got {weights!r}."
             )
         return
+    required = backbone.required_file
+    if required is not None and weights == "imagenet":
+        raise WeightsError(
+            f"{backbone.name} needs a weights file, which is not part of kindsight: download "
+            f"{required.url} ({required.megabytes} MB, {backbone.licence}) once, and give the file "
+            "as `weights`."
+        )
     if weights in WEIGHTS:
         return
-    suffixes = (".h5",) if backbone.builder else SUFFIXES
+    suffixes = _suffixes(backbone)
     if not weights.endswith(suffixes):
+        names = "none" if required is not None else ", ".join(WEIGHTS)
         raise SettingsError(
-            f"`weights` must be {', '.join(WEIGHTS)}, or a file ending in {' or '.join(suffixes)}"
-            f"; got {weights!r}."
+            f"`weights` must be {names}, or a file ending in "
+            f"{' or '.join(suffixes)}; got {weights!r}."
         )
     if not Path(weights).is_file():
         raise WeightsError(f"The weights file {weights} does not exist.")
+
+
+def _suffixes(backbone: Backbone) -> tuple[str, ...]:
+    """Return the endings of the weights files that a backbone can have."""
+    if backbone.required_file is not None:
+        return TORCH_SUFFIXES
+    known = not backbone.builder or backbone.name in TORCH_NETWORKS
+    return (H5, *TORCH_SUFFIXES) if known else (H5,)
+
+
+def weights_by_backbone(backbones: Sequence[Backbone], weights: str) -> tuple[str, ...]:
+    """Return the weights of each backbone of an ensemble, given the setting for all of them.
+
+    A file is for the only backbone that needs one; the others then have ImageNet weights.
+    SettingsError for a file with several backbones otherwise.
+    """
+    if len(backbones) == 1 or weights in WEIGHTS:
+        return (weights,) * len(backbones)
+    needing = [backbone.required_file is not None for backbone in backbones]
+    if sum(needing) != 1:
+        raise SettingsError(
+            f"`weights` must be {' or '.join(WEIGHTS)} for several backbones, unless exactly one "
+            f"of them needs a file; got {weights!r}."
+        )
+    return tuple(weights if needs else "imagenet" for needs in needing)
 
 
 def source_digest(backbone: Backbone, weights: str, seed: int) -> str:
@@ -136,6 +172,8 @@ def is_available(backbone: Backbone) -> bool:
     """Whether a backbone's default weights are on this machine."""
     if backbone.file is not None:
         return True
+    if backbone.required_file is not None:
+        return False
     if backbone.published is not None:
         return (keras_folder() / backbone.published.name).is_file()
     try:
@@ -152,7 +190,8 @@ def keras_folder() -> Path:
 
 def require_weights(backbone: Backbone, weights: str) -> None:
     """Raise MissingExtraError if the package with these weights is not installed."""
-    if weights == "imagenet" and backbone.file is None and backbone.published is None:
+    published = backbone.published is not None or backbone.required_file is not None
+    if weights == "imagenet" and backbone.file is None and not published:
         find_imagenet_weights(backbone.name)
 
 
@@ -229,7 +268,7 @@ def load_state(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
     """
     published = _published(name)
     if path is not None:
-        return read_torch_file(path)
+        return read_state(path)
     path = find_imagenet_weights(name)
     digest = weights_digest(path)
     if digest != published.digest:

@@ -112,7 +112,7 @@ def _candidates(trainer: FrozenTrainer, dataset: ImageDataset) -> tuple[int, ...
         return ()
     backbones = trainer.backbones()
     # Transformers take multiples of their patches' size.
-    step = math.lcm(*(getattr(backbone, "size_step", 1) for backbone in backbones))
+    step = math.lcm(*(backbone.size_step for backbone in backbones))
     smaller = [
         size for size in (size - size % step for size in SIZES)
         if side <= size < own[0] and all(_takes(backbone, size) for backbone in backbones)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.table import get_backbones, split_model_name
 from kindsight.models.backbones.tta import tta_variants
 from kindsight.models.backbones.weights import (
-    WEIGHTS,
     check_weights,
     describe_weights,
     download_notice,
+    weights_by_backbone,
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, common_faults
@@ -97,7 +98,8 @@ class FrozenTrainer:
         A backbone's name, or a Keras file; several joined by ``+`` form an ensemble with a head
         each, unless cross-validation finds one alone as good.
     weights : str
-        ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file.
+        ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file; in an ensemble, that
+        of the backbone that needs a file.
     size : int or (height, width), optional
         Image size in pixels; if omitted the backbone's own, or a smaller one for small images.
     resize : str
@@ -159,15 +161,11 @@ class FrozenTrainer:
         found = [*own.values(), *common_faults(self)]
         try:
             backbones = self.backbones()
-            for backbone in backbones:
-                check_weights(backbone, self.weights)
+            every = weights_by_backbone(backbones, self.weights)
+            for backbone, weights in zip(backbones, every, strict=True):
+                check_weights(backbone, weights)
                 if not found:
                     backbone.check_size(self._size(backbones))
-            if len(backbones) > 1 and self.weights not in WEIGHTS:
-                found.append(
-                    f"`weights` must be {' or '.join(WEIGHTS)} for several backbones; "
-                    f"got {self.weights!r}."
-                )
         except (SettingsError, WeightsError) as error:
             found.append(str(error))
         try:
@@ -188,12 +186,17 @@ class FrozenTrainer:
 
     def _size(self, backbones: tuple[Backbone, ...]) -> tuple[int, int]:
         """Return the size given, or the largest of the backbones' own: all get the same image."""
-        size = self.size or max(backbone.size for backbone in backbones)
-        return size if isinstance(size, tuple) else (int(size), int(size))
+        if self.size is not None:
+            return self.size if isinstance(self.size, tuple) else (int(self.size), int(self.size))
+        step = math.lcm(*(backbone.size_step for backbone in backbones))
+        height, width = max(backbone.size for backbone in backbones)
+        return max(1, round(height / step)) * step, max(1, round(width / step)) * step
 
     def download(self) -> str | None:
         """Return what would be downloaded, from whom and how large; None for nothing."""
-        found = [download_notice(backbone, self.weights) for backbone in self.backbones()]
+        backbones = self.backbones()
+        every = weights_by_backbone(backbones, self.weights)
+        found = map(download_notice, backbones, every)
         return " ".join(filter(None, found)) or None
 
     def describe_backbone(self) -> str:
@@ -201,7 +204,8 @@ class FrozenTrainer:
         backbones = self.backbones()
         names = " and ".join(backbone.name for backbone in backbones)
         ensemble = "ensemble of " if len(backbones) > 1 else ""
-        weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
+        every = weights_by_backbone(backbones, self.weights)
+        weights = dict.fromkeys(map(describe_weights, backbones, every))
         counts = [len(copies) for copies in self.variants_by_backbone]
         number = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
         tta = f", mean of {number} TTA variants" if max(counts) > 1 else ""
@@ -293,10 +297,13 @@ class FrozenTrainer:
 
         size, folder = self.spec().size, Cache(self.cache).folder()
         members: dict[str, BackboneFiles] = {}
-        for name, backbone in zip(split_model_name(self.model), self.backbones(), strict=True):
+        backbones = self.backbones()
+        every = weights_by_backbone(backbones, self.weights)
+        names = split_model_name(self.model)
+        for name, backbone, weights in zip(names, backbones, every, strict=True):
             members[backbone.name] = ensure_backbone(
                 name, size if members else self.first_size or size, folder, report,
-                weights=self.weights, seed=self.seed, process=process, input_size=size,
+                weights=weights, seed=self.seed, process=process, input_size=size,
                 fold_batch_norm=fold_batch_norm, layers=layers,
             )  # fmt: skip
         return build_ensemble(members, folder, self.variants_by_backbone)
