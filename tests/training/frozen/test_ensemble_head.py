@@ -52,7 +52,7 @@ def test_an_ensemble_with_tta_from_images_to_a_saved_classifier(images, own, bac
     single = replace(training, model="efficientnet-lite0")
     alone = compute_all_features(single, dataset, single.backbone())
     assert (alone.computed, alone.reused) == (0, 15)  # each variant of each is cached
-    np.testing.assert_array_equal(alone.vectors, features.vectors[:, :width])
+    np.testing.assert_array_equal(alone.vectors, features.vectors[:][:, :width])
     plain = compute_all_features(replace(single, tta_flips=1, tta_crops=1), dataset, backbone)
     assert plain.computed == 0 and not np.array_equal(plain.vectors, alone.vectors)
     classifier = ImageClassifier(**training.to_dict()).fit(*images)

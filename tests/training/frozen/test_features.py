@@ -87,7 +87,7 @@ def counted_runs():
 def test_features_are_the_output_of_the_backbone(folder, compute, backbone):
     found = compute(folder)
     assert found.vectors.shape == (30, backbone.layout.width)
-    assert found.vectors.dtype == np.float32
+    assert found.vectors[:].dtype == np.float32
     dataset = ImageDataset.from_folder(folder)
     assert found.dataset.path == dataset.path and found.dataset.label == dataset.label
     network = Interpreter(backbone.tflite)
@@ -104,7 +104,7 @@ def test_cached_features_need_no_file(folder, compute):
     with forbidden("open", "decode", "run"):
         second = compute(folder)
     assert (second.computed, second.reused) == (0, 30)
-    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.vectors[:].tobytes() == first.vectors[:].tobytes()
     assert second.dataset == first.dataset
 
 
@@ -113,7 +113,7 @@ def test_any_order_and_subset_is_cached(folder, compute):
     rows = np.random.default_rng(0).permutation(30)[:17]
     with forbidden("open", "run"):
         part = compute(ImageDataset.from_folder(folder)[rows])
-    assert part.vectors.tobytes() == first.vectors[rows].tobytes()
+    assert part.vectors[:].tobytes() == first.vectors[rows].tobytes()
     assert (part.computed, part.reused) == (0, 17)
 
 
@@ -128,7 +128,7 @@ def test_moved_and_renamed_files_are_cached(folder, compute, tmp_path):
     assert (second.computed, second.reused) == (0, 30)
     by_digest = dict(zip(first.dataset.digest, first.vectors, strict=True))
     wanted = np.stack([by_digest[digest] for digest in second.dataset.digest])
-    assert second.vectors.tobytes() == wanted.tobytes()
+    assert second.vectors[:].tobytes() == wanted.tobytes()
 
 
 def test_a_changed_file_is_computed_again(folder, compute):
@@ -268,7 +268,7 @@ def test_arrays_are_cached_by_their_pixels(compute, backbone):
     with forbidden("run"):
         second = compute(ImageDataset.from_arrays(images[::-1]))
     assert (second.computed, second.reused) == (0, 3)
-    assert second.vectors.tobytes() == first.vectors[::-1].tobytes()
+    assert second.vectors[:].tobytes() == first.vectors[::-1].tobytes()
 
 
 def test_each_input_spec_has_its_own_features(folder, compute):
@@ -286,7 +286,7 @@ def test_rows_of_another_width_are_computed_again(folder, compute, backbone, cac
         table.put([FeatureRow(str(d), np.ones(7, np.float32)) for d in first.dataset.digest[:10]])
     second = compute(folder)
     assert (second.computed, second.reused) == (10, 20)
-    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.vectors[:].tobytes() == first.vectors[:].tobytes()
 
 
 @pytest.mark.parametrize("damaged", ["features", "files", "both"])
@@ -302,7 +302,7 @@ def test_damaged_tables_are_computed_again(folder, compute, cache, damaged, late
         content[start:] = np.random.default_rng(1).bytes(len(content) - start)
         file.write_bytes(content)
     second = compute(folder)
-    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.vectors[:].tobytes() == first.vectors[:].tobytes()
     assert second.computed == (0 if damaged == "files" else 30)
     for file in files[damaged]:
         assert file.with_suffix(".damaged").exists()
@@ -426,7 +426,7 @@ found = features.compute_features(
     ImageDataset.from_folder(folder), FrozenTrainer(size=64).backbone(), InputSpec(64, 64),
     Cache(cache)
 )
-np.save(out, found.vectors)
+np.save(out, found.vectors[:])
 print("computed", found.computed, flush=True)
 """
 
@@ -448,7 +448,7 @@ def test_two_processes_at_once(folder, compute, backbone, environment, tmp_path)
     assert all(words[0] == "computed" for words in said)
     alone = compute(folder)
     for number in range(3):
-        assert np.load(tmp_path / f"{number}.npy").tobytes() == alone.vectors.tobytes()
+        assert np.load(tmp_path / f"{number}.npy").tobytes() == alone.vectors[:].tobytes()
     with forbidden("run"):
         again = compute_features(ImageDataset.from_folder(folder), backbone, SPEC, shared)
     assert again.computed == 0
@@ -467,7 +467,7 @@ def test_a_killed_process_is_resumed(folder, compute, backbone, environment, tmp
     found = compute_features(ImageDataset.from_folder(folder), backbone, SPEC, shared)
     # The first got 8 images done, the second 11 more; each may lose the last of them.
     assert 11 <= found.computed <= 13 and found.computed + found.reused == 30
-    assert found.vectors.tobytes() == compute(folder).vectors.tobytes()
+    assert found.vectors[:].tobytes() == compute(folder).vectors[:].tobytes()
     path = feature_table_path(shared, backbone, SPEC)
     assert found.table == path and not path.with_suffix(".damaged").exists()
 

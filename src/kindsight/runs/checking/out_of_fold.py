@@ -53,7 +53,7 @@ def add_features(
             slice(block.start, block.stop) for block in files.layout.blocks
         )
         return RowFeatures(
-            np.array([int(str(row)) for row in found.dataset.group], np.int64), found.vectors
+            np.array([int(str(row)) for row in found.dataset.group], np.int64), found.vectors[:]
         )
 
     def compute_out_of_fold() -> OutOfFoldPredictions:

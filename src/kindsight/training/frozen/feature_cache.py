@@ -79,6 +79,11 @@ class FeatureTable(SqliteFile):
             if (code in ImageError.CODES if code else length == size)
         }
 
+    def require_known(self, digests: Sequence[str]) -> None:
+        """Raise LostTableError for a digest without a row."""
+        if not self.known(digests).issuperset(digests):
+            raise lost_error(self.path)
+
     def vectors(self, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the features of `digests`, float32 (len(digests), width), in that order.
 

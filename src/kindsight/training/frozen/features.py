@@ -27,6 +27,7 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress as StageProgress
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import to_jpeg
 
@@ -47,8 +48,8 @@ class Features:
     ----------
     dataset : ImageDataset
         The readable images, digests filled in.
-    vectors : array
-        float32 (images, width), in the dataset's order.
+    vectors : FeatureRows
+        (images, width), in the dataset's order.
     problems : tuple of ImageError
         Why images were skipped, with their paths.
     problem_labels : tuple of str or None
@@ -64,7 +65,7 @@ class Features:
     """
 
     dataset: ImageDataset
-    vectors: NDArray[np.float32]
+    vectors: FeatureRows
     problems: tuple[ImageError, ...]
     problem_labels: tuple[str | None, ...]
     computed: int
@@ -117,7 +118,8 @@ def compute_all_features(
         else:
             every[-1] = sum_variant(every[-1], found)
         if variant == member.variants[-1] and variant:
-            every[-1].vectors[...] /= np.float32(len(member.variants))
+            mean = every[-1].vectors[:] / np.float32(len(member.variants))
+            every[-1] = replace(every[-1], vectors=FeatureRows.of(mean))
     return concatenate(every)
 
 
@@ -190,7 +192,8 @@ def _compute(
             dataset, spec, cache, table, lookup_table, maker, workers, progress, observer,
             batch=IMAGES_PER_TASK,
         )  # fmt: skip
-        vectors = table.vectors([str(digest) for digest in processed.dataset.digest])
+        digests = [str(digest) for digest in processed.dataset.digest]
+        vectors = FeatureRows.of_table(table, digests)
     cache.prune(keep=path)
     return Features(
         processed.dataset, vectors, processed.problems, processed.problem_labels,
@@ -225,16 +228,15 @@ def feature_table_path(
 
 
 def sum_variant(total: Features, more: Features) -> Features:
-    """Add the features of another TTA variant to a sum, in place; images must be in both.
+    """Add the features of another TTA variant to a sum; images must be in both.
 
     Only one variant's features are in memory beside the sum.
     """
-    vectors = total.vectors
-    if len(more.dataset) < len(total.dataset):
-        remaining = set(more.dataset.digest)
-        vectors = vectors[[digest in remaining for digest in total.dataset.digest]]
-    vectors += more.vectors
-    return replace(_merge([total, more]), vectors=vectors)
+    remaining = set(more.dataset.digest)
+    vectors = total.vectors[[digest in remaining for digest in total.dataset.digest]]
+    for place, values in more.vectors.blocks():
+        vectors[place] += values
+    return replace(_merge([total, more]), vectors=FeatureRows.of(vectors))
 
 
 def concatenate(every: Sequence[Features]) -> Features:
@@ -246,9 +248,12 @@ def concatenate(every: Sequence[Features]) -> Features:
     if len(every) == 1:
         return last
     left = set(last.dataset.digest)
-    vectors = [item.vectors[[digest in left for digest in item.dataset.digest]] for item in every]
+    parts = [
+        item.vectors.take([digest in left for digest in item.dataset.digest]) for item in every
+    ]
+    vectors = np.concatenate([part[:] for part in parts], axis=1)
     tables = tuple(item.table for item in every)
-    return replace(_merge(every), vectors=np.concatenate(vectors, axis=1), tables=tables)
+    return replace(_merge(every), vectors=FeatureRows.of(vectors), tables=tables)
 
 
 def _merge(every: Sequence[Features]) -> Features:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.graph import layer_path
 from kindsight.models.ood import OODScore, output_layers
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.common import balanced_weights, class_targets
+from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.engine.history import History
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensemble_head, fit_head
@@ -128,7 +128,7 @@ class FittedFrozenHead:
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the class probabilities of some images, float32 (n, classes)."""
-        logits = self.head.layers.logits(self.features.vectors[rows])
+        logits = self.features.vectors.take(rows).map(self.head.layers.logits)
         return to_probabilities(logits, self.temperature)
 
     def held_out(self) -> HeldOutPredictions:
@@ -160,14 +160,15 @@ class FittedFrozenHead:
 
     def ood_scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the out-of-distribution scores of some images; of training images out-of-fold."""
-        return self.fitted_score.scores(rows, self.features.vectors[rows])
+        score, blocks = self.fitted_score, self.features.vectors.take(rows).blocks()
+        return np.concatenate([score.scores(rows[place], values) for place, values in blocks])
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of other images; ImageError for the first that cannot be read."""
         features = compute_all_features(self.training, dataset, self.files)
         if features.problems:
             raise features.problems[0]
-        return self.head.layers.logits(features.vectors)
+        return features.vectors.map(self.head.layers.logits)
 
     def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
         """Return resized images from the cache; None for those it no longer has."""
@@ -314,6 +315,7 @@ def fit_frozen(
     files: BackboneFiles,
     classes: Sequence[str],
     rows: NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
 ) -> FittedFrozenHead:
     """Return a head fitted to some of the images.
 
@@ -331,6 +333,8 @@ def fit_frozen(
         Class names, in the order of the logits.
     rows : array, optional
         int64: rows of the training images; all if omitted.
+    progress : callable, optional
+        Called with (``"head"``, done, total) while a head is fitted to many images.
 
     Raises
     ------
@@ -346,10 +350,12 @@ def fit_frozen(
     digests = [str(digest) for digest in dataset.digest]
     fold = fold_indices(targets, groups, folds, trainer.seed, digests)
     weights = balanced_weights(targets, trainer.class_weight)
-    all_rows = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
-    fit = fit_ensemble_head if len(files.members) > 1 else fit_head
+    fit = fit_ensemble_head
+    if len(files.members) < 2:
+        report = None if progress is None else partial(progress, "head")
+        fit = partial(fit_head, progress=report)
     head = fit(
-        features.vectors if all_rows else features.vectors[rows],  # a copy can be gigabytes
+        features.vectors.take(rows),
         targets,
         len(classes),
         files.layout,
@@ -377,5 +383,5 @@ def _only_backbone(
         alone = replace(alone, first_size=None, first_tta_crops=None)
     folder = Cache(trainer.cache).folder()
     joined = build_ensemble({network: files.members[index]}, folder, [variants])
-    vectors, table = features.vectors[:, columns[network]], features.tables[index]
+    vectors, table = features.vectors.of_columns(columns[network]), features.tables[index]
     return alone, joined, replace(features, vectors=vectors, table=table, tables=(table,))

@@ -155,7 +155,9 @@ class NystroemMap:
         """Return the kernel values, float32 (images, landmarks), each 0 to 1."""
         squares = np.square(components).sum(1)[:, None] + np.square(self.landmarks).sum(1)
         distances = squares - 2 * components @ self.landmarks.T
-        result: Floats = np.exp(-np.float32(self.gamma) * np.maximum(distances, 0))
+        np.maximum(distances, 0, out=distances)
+        distances *= -np.float32(self.gamma)
+        result: Floats = np.exp(distances, out=distances)
         return result
 
     def apply(self, components: Floats) -> Floats:

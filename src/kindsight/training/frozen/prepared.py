@@ -169,4 +169,4 @@ class FrozenImages:
         """Select and fit a head."""
         if progress is not None:
             progress("head", 0, 0)
-        return fit_frozen(self.training, self.features, self.files, classes, rows)
+        return fit_frozen(self.training, self.features, self.files, classes, rows, progress)

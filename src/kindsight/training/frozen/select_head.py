@@ -7,9 +7,10 @@ alone; and, from the best of these, on an RBF kernel of the first components.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.threads import count_cores, map_ordered
 from kindsight.training.column_scale import ColumnScale
+from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import (
     FIRST_STRENGTH,
@@ -67,6 +69,11 @@ SELECTION_IMAGES = MAX_PRODUCTS
 # other core, threads waiting for each other take many times as long as the work. With fewer images
 # candidates are tried in parallel instead, each on one thread; with more, memory forbids that.
 THREADED_IMAGES = 4000
+MOST_CANDIDATES = 13
+"""Fits of a selection at most: four sets of features, five and three strengths, the chosen head."""
+MAX_COLUMNS = 400_000_000
+"""Bytes of the columns of the final fit in float32; more are held in half precision, which is
+converted anew in each step."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class FittedHead:
 
 
 def fit_head(
-    features: Floats,
+    features: Floats | FeatureRows,
     targets: NDArray[np.int64],
     classes: int,
     layout: FeatureLayout,
@@ -111,12 +118,13 @@ def fit_head(
     kind: str = "auto",
     weights: Floats | None = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> FittedHead:
     """Select a head by cross-validation and fit it to all images.
 
     Parameters
     ----------
-    features : array
+    features : array or FeatureRows
         float32 (images, width).
     targets : array
         int64 (images,): class indices.
@@ -132,34 +140,83 @@ def fit_head(
         float32 (images,): sample weights; 1 if omitted.
     seed : int
         Of random directions and landmarks.
+    progress : callable, optional
+        Called with (done, total) while a head is fitted to many images, in units of a candidate;
+        the selection may end early.
     """
     if weights is None:
         weights = np.ones(len(targets), np.float32)
+    steps = _Steps(None if len(targets) < THREADED_IMAGES else progress, len(targets))
     with _blas_threads(len(targets)):
-        return _select_and_fit(features, targets, classes, layout, folds, kind, weights, seed)
+        every, rows = FeatureRows.of(features), selection_rows(len(targets), seed)
+        task = CrossValidation(targets[rows], classes, folds[rows], weights[rows], steps.add)
+        threads = 1 if len(targets) >= THREADED_IMAGES else count_cores()
+        # What only the selection needs, hundreds of megabytes, is gone afterwards.
+        found = _select(every[rows], task, layout, kind, seed, threads)
+        temperature = calibrate(found.logits, task.targets, task.folds).temperature
+        columns: NDArray[Any] = found.columns
+        if len(rows) < len(every):
+            columns = head_columns(every, found.projection, found.nystroem)
+        layers = _fit_layers(
+            found.projection, found.nystroem, columns, targets, classes, weights,
+            found.chosen.l2_strength, temperature, steps.finish,
+        )  # fmt: skip
+    return FittedHead(
+        layers, temperature, found.chosen, found.candidates, found.logits, rows, found.scale
+    )
 
 
 def _blas_threads(images: int) -> threadpool_limits:
     return threadpool_limits(1 if images < THREADED_IMAGES else None, user_api="blas")
 
 
-def _select_and_fit(
+class _Steps:
+    """Progress of selecting and fitting a head."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, images: int) -> None:
+        self._progress, self._done = progress, 0
+        # One problem with a tenth of the tolerance, where a candidate has one for each fold.
+        self._last = 1 + 2 * images // (FOLDS * SELECTION_IMAGES)
+        self._total = MOST_CANDIDATES + self._last
+
+    def add(self) -> None:
+        """Count a candidate."""
+        self._report(min(self._done + 1, MOST_CANDIDATES))
+
+    def finish(self, fraction: float) -> None:
+        """Show that a fraction of the final fit is done."""
+        self._report(MOST_CANDIDATES + int(fraction * self._last))
+
+    def _report(self, done: int) -> None:
+        self._done = max(done, self._done)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+class _Selected(NamedTuple):
+    """The selected head, and what it is fitted by to all images."""
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    logits: Floats
+    projection: PCA
+    nystroem: NystroemMap | None  # None for a linear head
+    columns: Floats  # of the images by which it was selected
+    scale: ColumnScale | None  # of their features
+
+
+def _select(
     features: Floats,
-    targets: NDArray[np.int64],
-    classes: int,
+    task: CrossValidation,
     layout: FeatureLayout,
-    folds: NDArray[np.int64],
     kind: str,
-    weights: Floats,
     seed: int,
-) -> FittedHead:
-    rows = selection_rows(len(targets), seed)
-    task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
-    sample = features if len(rows) == len(features) else features[rows]
+    threads: int,
+) -> _Selected:
+    """Select a head by cross-validation on some images."""
     names = feature_sets(layout)
-    pca = _weighted_pca(sample, layout, seed)
+    pca = _weighted_pca(features, layout, seed)
     strength = FIRST_STRENGTH["linear"]
-    threads = 1 if len(targets) >= THREADED_IMAGES else count_cores()
 
     def try_features(number: int) -> Candidate:
         return task.try_candidate(pca.components(number), "linear", names[number], strength)
@@ -183,41 +240,50 @@ def _select_and_fit(
         candidates += [*searched.result(), *tried]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
     number, rbf = names.index(chosen.features), chosen.kind == "rbf"
+    final_columns = kernel_columns if rbf else pca.components(number)
     # Fitted once more, since the logits of all candidates may not fit into memory.
-    logits = task.fit(kernel_columns if rbf else pca.components(number), chosen.l2_strength)
-    temperature = calibrate(logits, task.targets, task.folds).temperature
-    # The components are known where all images selected the head.
-    projection = pca.projection(number)
-    components = pca.components(number) if sample is features else projection.apply(features)
-    layers = _fit_layers(
-        projection,
-        nystroem if rbf else None,
-        components,
-        targets,
-        classes,
-        weights,
-        chosen.l2_strength,
-        temperature,
-    )
-    return FittedHead(layers, temperature, chosen, tuple(candidates), logits, rows, pca.scale)
+    logits = task.fit(final_columns, chosen.l2_strength)
+    return _Selected(
+        chosen, tuple(candidates), logits, pca.projection(number), nystroem if rbf else None,
+        final_columns, pca.scale,
+    )  # fmt: skip
+
+
+def head_columns(
+    features: FeatureRows, projection: PCA, nystroem: NystroemMap | None
+) -> NDArray[Any]:
+    """Return the columns that a head is fitted to, (images, columns), computed in blocks.
+
+    float32, or float16 where they would be larger than :data:`MAX_COLUMNS`.
+    """
+
+    def compute(block: Floats) -> Floats:
+        components = projection.apply(block)
+        if nystroem is None:
+            return components
+        return nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
+
+    width = projection.kernel.shape[1] if nystroem is None else nystroem.whitening.shape[1]
+    large = 4 * width * len(features) > MAX_COLUMNS
+    return features.map(compute, np.float16 if large else np.float32)
 
 
 def _fit_layers(
     pca: PCA,
     nystroem: NystroemMap | None,
-    components: Floats,
+    columns: NDArray[Any],
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
     l2_strength: float,
     temperature: float,
+    report: Callable[[float], None] | None = None,
 ) -> Head:
     """Fit to all images and fold everything into a few dense layers."""
-    columns = components
-    if nystroem is not None:
-        columns = nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
     while True:
-        fit = fit_softmax(columns, targets, classes, weights[None], l2_strength / len(components))
+        fit = fit_softmax(
+            columns, targets, classes, weights[None], l2_strength / len(columns), report=report
+        )
         kernel, bias = fit.kernel[0].astype(np.float64), fit.bias[0].astype(np.float64)
         if nystroem is None:
             bias = pca.bias @ kernel + bias
@@ -237,7 +303,7 @@ def _fit_layers(
 
 
 def fit_ensemble_head(
-    features: Floats,
+    features: Floats | FeatureRows,
     targets: NDArray[np.int64],
     classes: int,
     layout: FeatureLayout,
@@ -265,7 +331,8 @@ def fit_ensemble_head(
     fitted: dict[str, FittedHead] = {}
     for network, columns in layout.networks().items():
         fitted[network] = fit_head(
-            features[:, columns], targets, classes, layout.of_network(network), folds=folds,
+            FeatureRows.of(features).of_columns(columns), targets, classes,
+            layout.of_network(network), folds=folds,
             kind=kind, weights=weights, seed=seed,
         )  # fmt: skip
     heads = tuple(replace(head.chosen, network=network) for network, head in fitted.items())
@@ -296,7 +363,7 @@ def fit_ensemble_head(
 
 
 def refit_head(
-    features: Floats,
+    features: Floats | FeatureRows,
     targets: NDArray[np.int64],
     classes: int,
     layout: FeatureLayout,
@@ -325,7 +392,8 @@ def refit_head(
     if chosen.heads:
         heads = [
             refit_head(
-                features[:, layout.networks()[head.network]], targets, classes,
+                FeatureRows.of(features).of_columns(layout.networks()[head.network]), targets,
+                classes,
                 layout.of_network(head.network), replace(head, network=""), weights=weights,
                 seed=seed,
             ).scaled(1 / (len(chosen.heads) * head.temperature))
@@ -333,11 +401,12 @@ def refit_head(
         ]  # fmt: skip
         return EnsembleHead(tuple(heads))
     with _blas_threads(len(targets)):
-        pca = _weighted_pca(features, layout, seed, (chosen.features,))
+        pca = _weighted_pca(FeatureRows.of(features)[:], layout, seed, (chosen.features,))
         columns, nystroem = pca.components(0), None
         if chosen.kind == "rbf":
             first_columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
             nystroem = fit_nystroem(first_columns, LANDMARKS, GAMMA, _random_stream(seed, 3))
+            columns = nystroem.apply(first_columns)
         return _fit_layers(
             pca.projection(0), nystroem, columns, targets, classes, weights, chosen.l2_strength,
             chosen.temperature,
@@ -345,7 +414,7 @@ def refit_head(
 
 
 def predict_out_of_fold(
-    features: Floats,
+    features: Floats | FeatureRows,
     targets: NDArray[np.int64],
     classes: int,
     layout: FeatureLayout,
@@ -375,14 +444,15 @@ def predict_out_of_fold(
         rows = selection_rows(len(targets), seed)
         weights = np.ones(len(targets), np.float32)
         task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
-        names, pca = feature_sets(layout), _weighted_pca(features[rows], layout, seed)
+        every_row = FeatureRows.of(features)
+        names, pca = feature_sets(layout), _weighted_pca(every_row[rows], layout, seed)
         tried: list[Candidate] = []
         for number, name in enumerate(names):
             columns = pca.components(number)
             first = task.try_candidate(columns, "linear", name, FIRST_STRENGTH["linear"])
             tried += [first, *search_strengths(task, columns, first)]
         best = min(tried, key=selection_cost)
-        components = pca.projection(names.index(best.features)).apply(features)
+        components = every_row.map(pca.projection(names.index(best.features)).apply)
         every = CrossValidation(targets, classes, folds, weights)
         logits = every.fit(components, best.l2_strength)
         temperature = calibrate(logits, targets, folds).temperature

@@ -9,13 +9,18 @@ diagonal, and scaling by it lets L-BFGS converge in a few dozen steps.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
+from kindsight.threads import count_cores, map_ordered
 
 __all__ = [
     "FIRST_STRENGTH",
@@ -29,6 +34,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
+BLOCK_IMAGES = 8192
+"""Images at once; twice as many as select a head, so that their products are not divided."""
+
 HISTORY = 8
 BACKTRACKS = 20
 # The intercept is not regularised; this makes its curvature comparable with the other columns'.
@@ -77,11 +85,15 @@ class SoftmaxFit:
 
 
 class _Problem:
-    """The loss and gradient of every problem, in scaled coordinates."""
+    """The loss and gradient of every problem, in scaled coordinates.
+
+    Images are taken in blocks, so that memory does not grow with their number times the classes.
+    Several blocks are computed at once, each on one thread.
+    """
 
     def __init__(
         self,
-        features: Floats,
+        features: NDArray[Any],
         targets: NDArray[np.int64],
         classes: int,
         weights: Floats,
@@ -92,8 +104,19 @@ class _Problem:
         self.problems, self.classes = len(weights), classes
         self.l2_strength = np.float32(l2_strength)
         self.weights = weights / weights.sum(1, keepdims=True)
-        self.hot = np.eye(classes, dtype=np.float32)[targets]
-        spread = np.square(features).mean(0)
+        self.targets = targets
+        self.blocks = [
+            slice(at, min(at + BLOCK_IMAGES, self.count))
+            for at in range(0, self.count, BLOCK_IMAGES)
+        ]
+        if len(self.blocks) == 1:
+            spread = np.square(features.astype(np.float32, copy=False)).mean(0)
+        else:
+            sums = sum(
+                np.square(features[block].astype(np.float32, copy=False)).sum(0, dtype=np.float64)
+                for block in self.blocks
+            )
+            spread = np.asarray(sums / self.count, np.float32)
         self.scale = (1.0 / np.sqrt(0.25 * spread + l2_strength)).astype(np.float32)
 
     def split(self, point: Floats) -> tuple[Floats, Floats]:
@@ -105,27 +128,47 @@ class _Problem:
         """Return the loss (problems,) and its gradient (problems, size) at `point`."""
         kernel, bias = self.split(point)
         flat = kernel.transpose(1, 0, 2).reshape(self.columns, -1)
-        logits = (self.features @ flat).reshape(self.count, self.problems, self.classes)
+
+        def compute(block: slice) -> tuple[NDArray[np.float64], Floats, Floats]:
+            return self._compute(block, flat, bias)
+
+        threads = min(len(self.blocks), count_cores())
+        parts = iter(
+            map_ordered(compute, self.blocks, threads) if threads > 1 else map(compute, self.blocks)
+        )
+        loss, products, slopes = next(parts)
+        for more in parts:
+            loss, products, slopes = loss + more[0], products + more[1], slopes + more[2]
+        loss = loss + 0.5 * self.l2_strength * np.square(kernel).sum((1, 2), dtype=np.float64)
+        gradient = products.reshape(self.columns, self.problems, self.classes)
+        gradient = (gradient.transpose(1, 0, 2) + self.l2_strength * kernel) * self.scale[:, None]
+        intercepts = slopes * INTERCEPT_SCALE
+        return loss, np.concatenate([gradient.reshape(self.problems, -1), intercepts], axis=1)
+
+    def _compute(
+        self, block: slice, flat: Floats, bias: Floats
+    ) -> tuple[NDArray[np.float64], Floats, Floats]:
+        """Return the loss of some images, and its gradient by the kernels and the intercepts."""
+        features = self.features[block].astype(np.float32, copy=False)
+        weights = self.weights[:, block].T
+        count, targets = len(features), self.targets[block, None]
+        problems, images = np.arange(self.problems), np.arange(count)[:, None]
+        logits = (features @ flat).reshape(count, self.problems, self.classes)
         logits += bias
         logits -= logits.max(-1, keepdims=True)
-        exponentials = np.exp(logits)
-        totals = exponentials.sum(-1, keepdims=True)
-        picked = (logits * self.hot[:, None]).sum(-1) - np.log(totals[..., 0])
-        loss = -(picked * self.weights.T).sum(0, dtype=np.float64)
-        loss += 0.5 * self.l2_strength * np.square(kernel).sum((1, 2), dtype=np.float64)
-        slope = exponentials / totals
-        slope -= self.hot[:, None]
-        slope *= self.weights.T[:, :, None]
-        gradient = (self.features.T @ slope.reshape(self.count, -1)).reshape(
-            self.columns, self.problems, self.classes
-        )
-        gradient = (gradient.transpose(1, 0, 2) + self.l2_strength * kernel) * self.scale[:, None]
-        intercepts = slope.sum(0) * INTERCEPT_SCALE
-        return loss, np.concatenate([gradient.reshape(self.problems, -1), intercepts], axis=1)
+        picked = logits[images, problems, targets]
+        slope = np.exp(logits, out=logits)
+        totals = slope.sum(-1, keepdims=True)
+        picked = picked - np.log(totals[..., 0])
+        loss = -(picked * weights).sum(0, dtype=np.float64)
+        slope /= totals
+        slope[images, problems, targets] -= 1
+        slope *= weights[:, :, None]
+        return loss, features.T @ slope.reshape(count, -1), slope.sum(0)
 
 
 def fit_softmax(
-    features: Floats,
+    features: NDArray[Any],
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
@@ -133,13 +176,14 @@ def fit_softmax(
     start: Floats | None = None,
     steps: int = 200,
     tolerance: float = 1e-4,
+    report: Callable[[float], None] | None = None,
 ) -> SoftmaxFit:
     """Minimise, for each problem, the weighted mean log loss plus l2_strength / 2 · ‖kernel‖².
 
     Parameters
     ----------
     features : array
-        float32 (images, columns); columns nearly uncorrelated, see above.
+        float32 or float16 (images, columns); columns nearly uncorrelated, see above.
     targets : array
         int64 (images,): class indices.
     classes : int
@@ -154,15 +198,37 @@ def fit_softmax(
         Most steps.
     tolerance : float
         Norm of the scaled gradient below which a problem is solved.
+    report : callable, optional
+        Called with the fraction that is done, 0-1, by the logarithm of the gradient's norm.
     """
-    problem = _Problem(features, targets, classes, weights, l2_strength)
-    size = (problem.columns + 1) * classes
+    # Blocks are computed in parallel instead of the products of one.
+    several = len(features) > BLOCK_IMAGES
+    with threadpool_limits(1, user_api="blas") if several else contextlib.nullcontext():
+        problem = _Problem(features, targets, classes, weights, l2_strength)
+        return _minimise(problem, start, steps, tolerance, report)
+
+
+def _minimise(
+    problem: _Problem,
+    start: Floats | None,
+    steps: int,
+    tolerance: float,
+    report: Callable[[float], None] | None,
+) -> SoftmaxFit:
+    """Minimise by L-BFGS."""
+    size = (problem.columns + 1) * problem.classes
     point = np.zeros((problem.problems, size), np.float32) if start is None else start.copy()
     loss, gradient = problem(point)
     history: list[tuple[Any, Any, Any]] = []
+    done, first = 0.0, 0.0
     for _ in range(steps):
-        if np.sqrt(np.square(gradient).sum(1)).max() < tolerance:
+        norm = float(np.sqrt(np.square(gradient).sum(1)).max())
+        if norm < tolerance:
             break
+        first = first or norm
+        if report is not None:
+            done = max(done, math.log(first / norm) / math.log(max(first / tolerance, 2.0)))
+            report(done)
         direction = _direction(gradient, history)
         following, next_loss, next_gradient = _search(problem, point, loss, gradient, direction)
         moved, turned = following - point, next_gradient - gradient
@@ -289,12 +355,15 @@ class CrossValidation:
         int64 (images,): the fold in which each image is held out.
     weights : array
         float32 (images,): sample weights.
+    fitted : callable
+        Called after each fit.
     """
 
     targets: NDArray[np.int64]
     classes: int
     folds: NDArray[np.int64]
     weights: Floats
+    fitted: Callable[[], None] = lambda: None
 
     def fit(self, columns: Floats, l2_strength: float) -> Floats:
         """Return each image's logits from the fit on the other folds, (images, classes)."""
@@ -308,6 +377,7 @@ class CrossValidation:
         for fold in range(count):
             held_out = self.folds == fold
             logits[held_out] = fit.logits(columns[held_out], fold)
+        self.fitted()
         return logits
 
     def try_candidate(

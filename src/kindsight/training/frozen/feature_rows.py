@@ -1,0 +1,128 @@
+"""Features of many images, in memory or, where they are too large, in the feature cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.training.frozen.feature_cache import FeatureTable
+
+__all__ = ["FeatureRows"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+IN_MEMORY = 512_000_000
+"""Bytes of features held in memory: those of 25,000 images by EfficientNet-Lite0. More stay in the
+cache and are read in blocks."""
+
+BLOCK = 4_096
+"""Images whose features are read at once: 84 MB of EfficientNet-Lite0's."""
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The features of some images, float32 (images, width).
+
+    Parameters
+    ----------
+    read : callable
+        From rows of the source, int64 (m,), to their features, float32 (m, source width).
+    rows : int64 array (n,)
+        The source's row of each image.
+    columns : slice
+        The source's columns.
+    width : int
+        Number of features.
+    """
+
+    read: Callable[[Rows], Floats]
+    rows: Rows
+    columns: slice
+    width: int
+
+    @classmethod
+    def of(cls, features: Floats | FeatureRows) -> FeatureRows:
+        """Return the rows of an array, float32 (images, width)."""
+        if isinstance(features, FeatureRows):
+            return features
+        count, width = features.shape
+        return cls(features.__getitem__, np.arange(count), slice(0, width), width)
+
+    @classmethod
+    def of_table(cls, table: FeatureTable, digests: Sequence[str]) -> FeatureRows:
+        """Return the features of `digests`; LostTableError for one that the table lacks.
+
+        They are held in memory unless they are too large.
+        """
+        path, width = table.path, table.width
+        if 4 * len(digests) * width <= IN_MEMORY:
+            return cls.of(table.vectors(digests))
+        table.require_known(digests)
+        return cls(_TableReader(path, width, digests), np.arange(len(digests)), slice(None), width)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(images, width)."""
+        return len(self.rows), self.width
+
+    def __getitem__(self, rows: Any) -> Floats:
+        """Return the features of some images: a slice, a mask, indices, or one index."""
+        chosen = np.asarray(self.rows[rows])
+        values = np.ascontiguousarray(self.read(np.atleast_1d(chosen))[:, self.columns])
+        return values if chosen.ndim else values[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def take(self, rows: Rows | NDArray[np.bool_] | Sequence[bool]) -> FeatureRows:
+        """Return some of the images, without reading them."""
+        return replace(self, rows=self.rows[rows])
+
+    def of_columns(self, columns: slice) -> FeatureRows:
+        """Return some neighbouring columns, without reading them."""
+        first = self.columns.start or 0
+        chosen = slice(first + columns.start, first + columns.stop)
+        return replace(self, columns=chosen, width=columns.stop - columns.start)
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield the features in blocks, each with its place."""
+        for start in range(0, max(1, len(self)), BLOCK):
+            place = slice(start, min(start + BLOCK, len(self)))
+            yield place, self[place]
+
+    def map(self, function: Callable[[Floats], NDArray[Any]], dtype: Any = None) -> NDArray[Any]:
+        """Return the results of a function from features to one row per image, block by block.
+
+        - `dtype`: of the result. Default: that of the function.
+        """
+        out: NDArray[Any] | None = None
+        for place, features in self.blocks():
+            found = function(features)
+            if out is None:
+                out = np.empty((len(self), *found.shape[1:]), dtype or found.dtype)
+            out[place] = found
+        assert out is not None
+        return out
+
+
+@dataclass(frozen=True)
+class _TableReader:
+    """Reads features from the cache."""
+
+    path: Path
+    width: int
+    digests: Sequence[str]
+
+    def __call__(self, rows: Rows) -> Floats:
+        with closing(FeatureTable(self.path, self.width)) as table:
+            return table.vectors([self.digests[row] for row in rows.tolist()])
