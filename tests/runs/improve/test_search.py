@@ -293,6 +293,25 @@ def test_a_training_that_fails_is_an_experiment_that_was_given_up():
     assert row.note == "Training diverged." and row.accuracy is None
 
 
+def test_features_that_take_too_long_leave_time_for_the_confirmation():
+    class Endless(Simulated):
+        def run(self, changes, fold, stage, on_epoch=None):
+            if "label_smoothing" in changes:  # as where features of large images are computed
+                while True:
+                    self.clock.now += 1.0
+                    on_epoch(None, 0)
+            return super().run(changes, fold, stage, on_epoch)
+
+    clock = Clock()
+    search, verdict = searched(
+        Endless(clock, {("batch_norm", True): 0.2}), clock, budget=400.0,
+        reserve=lambda changes: 10.0,
+    )  # fmt: skip
+    slow = next(e for e in search.experiments if "label_smoothing" in e.changes)
+    assert slow.stopped == "no time left" and clock.now < 390.0
+    assert verdict.accepted and not set(verdict.folds) & set(search.explored)
+
+
 def test_the_clock_of_an_interrupted_search_goes_on():
     clock = Clock()
     timer = Timer(100.0, used=40.0, clock=clock)

@@ -267,7 +267,9 @@ class Search:
 
         def on_epoch(row: EpochRow | None, epochs: int) -> None:
             nonlocal lowest
-            if self.timer.used > ends and experiment.number and (not row or row.epoch < epochs):
+            # A training that has begun may go on after its stage; computing features may not.
+            limit = ends if row else min(ends, self._deadline)
+            if self.timer.used > limit and experiment.number and (not row or row.epoch < epochs):
                 raise OutOfTime("no time left")
             if row is None:
                 return
