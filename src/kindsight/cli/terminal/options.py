@@ -226,7 +226,7 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
 
 
 def _value_range_of(given: str) -> Any:
-    """Return ``0,4095`` as a pair of numbers; other text as it is, which DataOptions refuses."""
+    """Return ``0,4095`` as a pair of numbers; other text unchanged, which DataOptions refuses."""
     try:
         return tuple(float(number) for number in given.split(","))
     except ValueError:
