@@ -1,16 +1,16 @@
-"""Compare a training with a time budget with a plain Keras CNN, and with what it chooses from.
+"""Compare a training with a time budget with a plain Keras CNN and the models it chooses from.
 
 Example::
 
     python benchmarks/budget_job.py --cifar10 DIR --cats-dogs DIR --sign-digits DIR --glyphs DIR
 
-``--glyphs DIR`` is written by ``glyphs.py`` where it is not there. On each dataset, each in its own
+``--glyphs DIR`` is written by ``glyphs.py`` if it does not exist. On each dataset, each in its own
 process with an empty cache: ``budget``, ``ImageClassifier(budget="10m")``; ``keras``, a plain CNN
 in eight lines of Keras with dropout, trained for the same time at the images' own size (at most 96
 pixels); ``frozen``, the default; and ``scratch``, ``small-cnn`` with the preset ``modern``, with as
 many epochs as fit. Test images are those of a ``test`` folder, or a stratified quarter.
-``--budget 2m`` is a short form; ``--only`` selects jobs. Results are kept in ``--results``, so that
-parts can run at different times. Measure on an idle machine.
+``--budget 2m`` is a short form; ``--only`` selects jobs. Results are stored in ``--results``, so
+that jobs can run at different times. Measure on an idle machine.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-r"""Judge trainings made ill on purpose, and healthy ones, by ``kindsight diagnose``.
+r"""Diagnose trainings with a deliberate fault, and healthy ones, with ``kindsight diagnose``.
 
 Example::
 
     python benchmarks/diagnosis.py --cats-dogs DIR --sign-digits DIR --folder runs-of-diagnosis/
 
 Trains every case of ``diagnosis_cases.py`` on its own random images, and diagnoses the runs. The
-right finding must come first in at least 90% of the ill ones, and all healthy ones together may
-have one finding at most. The run folders stay in ``--folder``: a second call judges them again
+right finding must come first in at least 90% of the faulty ones; all healthy ones together may
+have one finding at most. The run folders stay in ``--folder``: a second call diagnoses them again
 without training.
 
 Thresholds were chosen on ``--seeds tuning``; ``--seeds proof`` (the default) has other images and
-other random numbers. What was changed after a look at those was measured on ``--seeds
-second-proof``. The solar cells come from the package ``elpv-dataset``.
+other random numbers. What was changed after these runs were inspected was measured on
+``--seeds second-proof``. The solar cells come from the package ``elpv-dataset``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trainings made ill on purpose, and healthy ones, for ``diagnosis.py``.
+"""Trainings with a deliberate fault, and healthy ones, for ``diagnosis.py``.
 
 Every case is a mechanism by which users arrive at a problem: options of ``kindsight train``, or
 images prepared in the wrong way. A healthy case follows the documentation: a frozen head; or a

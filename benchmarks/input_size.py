@@ -1,6 +1,6 @@
 """Compare the input size that is chosen for small images with the backbone's own.
 
-Each training is a whole process with a cache of its own that has the built backbones only: its
+Each training is a whole process with its own cache, which has only the built backbones, so that
 features are computed. Both are tested on the same images; the difference of their accuracies has a
 paired interval.
 

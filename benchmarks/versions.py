@@ -5,7 +5,7 @@ Example, with the working tree and an earlier commit::
     git worktree add --detach ../before COMMIT
     python benchmarks/versions.py --old ../before --new . --data cats-dogs/
 
-Every figure is of whole processes, the versions in turns, each with a cache of its own: a training
+Every figure is for whole processes, the versions in turns, each with a cache of its own: a training
 with nothing cached, one with another seed after it, the prediction of the folder, and that of one
 image. The tables show the medians of the time that passes, and of the processor time of a process
 and its children, which depends less on what else the machine does. The targets are for the former,
@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def in_turns(versions: Sequence[Version], repeats: int) -> Iterator[tuple[int, Version]]:
     """Yield each version `repeats` times with the number of the repeat; each begins half of them.
 
-    What changes slowly, such as a processor's temperature, so slows both alike.
+    Slow changes, such as those of the processor's temperature, therefore affect both equally.
     """
     for number in range(repeats):
         for version in versions if number % 2 == 0 else reversed(versions):

@@ -155,7 +155,7 @@ class ModelOptions(TypedDict, total=False):
         int | tuple[int, int] | None,
         Option(
             "Height and width of the model's input in pixels.",
-            "Model", default_text="the model's own, or less for small images", metavar="PIXELS",
+            "Model", default_text="the model's own, or smaller for small images", metavar="PIXELS",
             check=_is_size, rule="a whole number of pixels, or a (height, width) of two",
             trainers=_EVERY,
         ),
@@ -208,16 +208,16 @@ class ModelOptions(TypedDict, total=False):
     preset: Annotated[
         Literal["course", "modern"] | None,
         Option(
-            "Architecture of small-cnn and defaults of its training; modern: batch normalization, "
-            "padded convolutions, images of 64 pixels or less at their own size.",
+            "Architecture and training defaults of small-cnn; modern has padded convolutions with "
+            "batch normalization, and trains images of 64 pixels or less at their own size.",
             "Model", "course", trainers=(NETWORK,),
         ),
     ]
     filters: Annotated[
         Sequence[int] | None,
         Option(
-            "Filters of each 3 x 3 convolution of small-cnn; modern: of the first, and of the two "
-            "of each block.",
+            "Filters of each 3 x 3 convolution of small-cnn; with the preset modern, of the first "
+            "convolution, then of each block.",
             "Model", (16, 32, 64), metavar="N,N,...", rule="1 to 12 whole numbers from 1 to 65,536",
             check=_is_filters, default_text="16,32,64; modern: by size", trainers=(NETWORK,),
         ),

@@ -31,7 +31,7 @@ def test_numbers_of_a_table_are_the_folders_of_the_training_images(signs):
     assert labels(dataset, "test") == {"p.png": "00016", "q.png": "00000", "r.png": "00001"}
     assert dataset.classes == ("00000", "00001", "00016")
     note = (
-        "Matched, though they differ by leading zeros: 3 labels of 3 images; '0', for example, is "
+        "Matched, although leading zeros differ: 3 labels of 3 images; '0', for example, is "
         "'00000'."
     )
     assert note in dataset.notes

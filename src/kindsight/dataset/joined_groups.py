@@ -34,16 +34,16 @@ def joined_classes_note(dataset: ImageDataset, pattern: str | None = None) -> st
     several = sum(n > 1 for n in groups.values())
     is_one = len(joined) == 1
     note = (
-        f"{len(joined):,} of {several:,} group{'' if several == 1 else 's'} of several images "
+        f"{len(joined):,} of {several:,} group{'' if several == 1 else 's'} with several images "
         f"{'has' if is_one else 'have'} images of several classes: {quoted(largest)} has "
         f"{n_images(groups[largest])} of {joined[largest]:,} classes. A group stays in one split. "
     )
     if pattern is None:
-        return note + "If groups are numbered anew in each class, put the class into their names."
+        return note + "If each class has its own numbering of groups, add the class to their names."
     better = _with_folder(pattern, dataset)
     if better:
-        return note + f'If they are numbered anew in each folder, use `group_from="{better}"`.'
-    return note + "If they are numbered anew in each class, use another `group_from`."
+        return note + f'If each folder has its own numbering, use `group_from="{better}"`.'
+    return note + "If each class has its own numbering, use another `group_from`."
 
 
 def _joined(groups: Sequence[str | None], labels: Sequence[str | None]) -> dict[str, int]:

@@ -24,7 +24,7 @@ def _read(path: str, changed: int) -> dict[str, str]:
     if missing := [name for name in _COLUMNS if name not in table.header]:
         raise DatasetError(
             f"The label map {table.where} needs the columns label and class; it lacks "
-            f"{' and '.join(missing)} and has {quoted_list(tuple(table.header))}. Name its first "
+            f"{' and '.join(missing)} and has {quoted_list(tuple(table.header))}. Make its first "
             "line label,class."
         )
     lines, (labels, names) = table.read([table.header.index(name) for name in _COLUMNS])
@@ -63,7 +63,7 @@ def read_label_map(path: str | None) -> Mapping[str, str]:
     try:
         changed = os.stat(path).st_mtime_ns  # noqa: PTH116 (a str)
     except (OSError, ValueError):
-        changed = 0  # reading it says what is wrong
+        changed = 0  # reading it reports the error
     return _read(path, changed)
 
 

@@ -113,7 +113,7 @@ class DataOptions:
     label_names : sequence of str, optional
         Class names of the labels 0, 1, 2, ...
     label_map : str, optional
-        A table with the columns ``label`` and ``class``: what labels of the data are renamed to.
+        A table with the columns ``label`` and ``class``: labels of the data and their new names.
     pixel_shape : str, optional
         ``HEIGHTxWIDTH`` or ``HEIGHTxWIDTHx3`` of images given as rows of pixels, or
         ``3xHEIGHTxWIDTH`` if all red pixels come first; square by default.

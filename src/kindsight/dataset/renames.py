@@ -16,11 +16,11 @@ __all__ = ["RENAMED", "Renames", "find_renames", "rename_labels"]
 RENAMED = "Renamed by `label_map`: "
 """The start of a note on labels that the user's table renames."""
 
-_ZEROS = "Matched, though they differ by leading zeros: "
+_ZEROS = "Matched, although leading zeros differ: "
 
 
 class Renames(NamedTuple):
-    """What the labels of some data are renamed to."""
+    """The new names of the labels of some data."""
 
     names: dict[str, str]  # label -> class
     notes: tuple[str, ...]

@@ -49,6 +49,7 @@ def _from_scratch(model: FittedModel, settings: TrainSettings) -> str:
         return ""
     return (
         f"the images are small ({sides[0]:.0f} pixels) and many ({images:,}), and the frozen head "
-        f"has {percent(accuracy)} in cross-validation: a network from scratch may do better. Let a "
-        f"budget find out: kindsight train {shlex.quote(settings.data)} --budget 10m"
+        f"has {percent(accuracy)} accuracy in cross-validation: a network from scratch may do "
+        "better. A training with a time budget tries one: kindsight train "
+        f"{shlex.quote(settings.data)} --budget 10m"
     )

@@ -373,7 +373,7 @@ def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Future[Expl
         record = read_records(bundle)
         return Explained(record, *explained_facts(model, record))
 
-    # Of products of small matrices, a second thread makes waiting, not speed.
+    # With products of small matrices, a second thread waits more than it computes.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(1) as executor:
         yield executor.submit(explain)
 

@@ -42,7 +42,7 @@ SIDE = 64
 BATCH = 1024
 
 MAX_IN_MEMORY = 20_000
-"""Most small images held in memory, 4 kB each; of more, candidates are fetched again, in blocks."""
+"""Maximum small images in memory, 4 kB each; beyond that, candidates are read again in blocks."""
 
 ONE_TONE = 9
 """Adjacent grey levels that count as one tone, as in the checks."""
@@ -94,8 +94,8 @@ def find_near_duplicates(
         Called with (stage, done, total) once a stage takes longer than two seconds; the stages are
         ``"similarity"`` and ``"duplicates"``.
     together : int64 array (n,), optional
-        One number per row, equal for images that have one label and end in one split, whatever
-        happens. Their duplicates are sought only where links to other images make a difference.
+        One number per row, equal for images that have one label and always end up in the same
+        split. Their duplicates are sought only where links to other images make a difference.
     """
     n = len(dataset)
     measured = None if progress is None else delayed(progress)

@@ -37,9 +37,9 @@ def test_groups_of_several_classes_are_noted_with_a_pattern_that_separates_them(
 ):
     dataset = open_dataset(tracks, DataOptions(group_from=pattern))
     (note,) = joined(dataset)
-    assert note.startswith("3 of 3 groups of several images have images of several classes: ")
+    assert note.startswith("3 of 3 groups with several images have images of several classes: ")
     assert "has 8 images of 2 classes" in note
-    assert note.endswith(f'If they are numbered anew in each folder, use `group_from="{better}"`.')
+    assert note.endswith(f'If each folder has its own numbering, use `group_from="{better}"`.')
     separate = open_dataset(tracks, DataOptions(group_from=better))
     assert joined(separate) == []
     assert len(set(separate.group)) == 6
@@ -49,7 +49,7 @@ def test_groups_of_several_classes_are_noted_with_a_pattern_that_separates_them(
 def test_no_pattern_is_suggested_where_none_is_certain(tracks, pattern):
     dataset = open_dataset(tracks, DataOptions(group_from=pattern))
     (note,) = joined(dataset)
-    assert note.endswith("numbered anew in each class, use another `group_from`.")
+    assert note.endswith("If each class has its own numbering, use another `group_from`.")
 
 
 def test_groups_of_one_class_have_no_note(tracks):
@@ -61,7 +61,9 @@ def test_groups_in_a_table_that_join_classes_are_noted(make_tree):
     (root / "t.csv").write_text("path,label,patient\na.jpg,x,1\nb.jpg,y,1\nc.jpg,x,2\nd.jpg,x,2\n")
     dataset = open_dataset(root / "t.csv", DataOptions(columns={"group": "patient"}))
     (note,) = joined(dataset)
-    assert note.startswith("1 of 2 groups of several images has images of several classes: '1' has")
+    assert note.startswith(
+        "1 of 2 groups with several images has images of several classes: '1' has"
+    )
 
 
 def split_of(groups: list[str | None], labels: list[str], split: list[str]) -> tuple[str, ...]:
@@ -82,13 +84,13 @@ def test_a_class_that_is_validated_on_one_group_is_noted():
     split = ["train"] * 4 + ["validation"] * 2 + ["train"] * 2 + ["validation"] * 4
     (note,) = split_of(groups, labels, split)
     assert note == (
-        "In the validation split, all images of class 'a' are of one group: its accuracy rests on "
-        "it alone."
+        "In the validation split, all images of class 'a' belong to one group: its accuracy "
+        "depends on that group alone."
     )
     split = ["train"] * 4 + ["validation"] * 2 + ["train"] * 4 + ["validation"] * 2
     (note,) = split_of(groups, labels, split)
     assert note.startswith(
-        "In the validation split, all images of each of the classes 'a', 'b' are"
+        "In the validation split, all images of each of the classes 'a', 'b' belong"
     )
 
 
@@ -103,4 +105,4 @@ def test_random_splits_with_few_groups_have_the_note(tracks):
     dataset = open_dataset(tracks, DataOptions(group_from=r"(\w+/\d+)_"))
     digests = [f"{i:032x}" for i in np.arange(len(dataset))]
     notes = SplitSettings(validation=0.3).split(dataset.with_columns(digest=digests)).notes
-    assert any("each of the classes 'go', 'stop' are of one group" in note for note in notes)
+    assert any("each of the classes 'go', 'stop' belong to one group" in note for note in notes)

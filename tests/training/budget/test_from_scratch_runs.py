@@ -63,7 +63,7 @@ def test_an_accepted_network_is_the_model_of_the_run(run, photos):
     result = run(expected=0.0, accepted=True)
     assert result.model["chosen"].startswith("network from scratch: ")
     assert "of the frozen head on " in result.model["chosen"]
-    assert result.model["chosen"].endswith(": taken") and len(result.history) == 2
+    assert result.model["chosen"].endswith(": accepted") and len(result.history) == 2
     bundle = load_bundle(result.run)
     assert bundle.facts["settings"]["preset"] == "modern" and bundle.spec.size == (20, 20)
     assert bundle.facts["parity"]["largest_difference"] < 1e-3
@@ -96,7 +96,7 @@ def test_in_python_the_network_predicts_too(run, photos, monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("expected", "said"),
-    [(float("inf"), "was tried on "), (0.0, ": not taken")],
+    [(float("inf"), "was tried on "), (0.0, ": not accepted")],
 )
 def test_a_network_that_is_no_better_leaves_the_head(run, expected, said):
     result = run(expected=expected, accepted=False)

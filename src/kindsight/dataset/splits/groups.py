@@ -124,7 +124,7 @@ def _key(keys: set[bytes]) -> bytes:
 
 
 def single_group_notes(dataset: ImageDataset) -> list[str]:
-    """Return a note for each of validation and test with classes whose images are one group.
+    """Return a note for each of validation and test with classes whose images belong to one group.
 
     Classes with one image are left out.
     """
@@ -144,7 +144,7 @@ def single_group_notes(dataset: ImageDataset) -> list[str]:
             one = len(single) == 1
             notes.append(
                 f"In the {split} split, all images of {'class' if one else 'each of the classes'} "
-                f"{quoted_list(single)} are of one group: {'its' if one else 'their'} accuracy "
-                f"rests on {'it' if one else 'one group each'} alone."
+                f"{quoted_list(single)} belong to one group: {'its' if one else 'their'} accuracy "
+                f"depends on {'that group' if one else 'one group each'} alone."
             )
     return notes

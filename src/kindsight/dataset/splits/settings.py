@@ -110,7 +110,7 @@ class SplitSettings:
         return {name: int(value) if value >= 1 else value for name, value in both}
 
     def inseparable(self, dataset: ImageDataset) -> list[tuple[str, str] | None]:
-        """Return a value per image, equal for images that end in one split, whatever happens.
+        """Return a value per image, equal for images that always end up in the same split.
 
         None where nothing is certain.
 

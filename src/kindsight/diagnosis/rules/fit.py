@@ -193,7 +193,7 @@ def stopped_early(evidence: RunEvidence) -> Diagnosis | None:
         f"After {len(curves)} epochs the loss was still falling, by "
         f"{percent(_decline_of_both(curves))} in each epoch: the training stopped too early."
         if falling
-        else f"After only {len(curves)} epochs, training accuracy is {percent(trained)}: these are "
+        else f"After only {len(curves)} epochs, training accuracy is {percent(trained)}: that is "
         "too few epochs to learn the images."
     )
     return make_finding(

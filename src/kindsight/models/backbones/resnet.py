@@ -2,8 +2,8 @@
 
 K. He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), in the variant of PyTorch,
 "v1.5": a block that halves the maps does so in its 3x3 convolution, while ``keras.applications``
-does it in the 1x1 convolution before. Convolutions have no bias, and pixels are scaled otherwise.
-So the weights of PyTorch need this network. Layers have the names of Keras's ResNet.
+does it in the 1x1 convolution before. Convolutions have no bias, and pixels are scaled differently.
+The weights of PyTorch therefore need this network. Layers have the names of Keras's ResNet.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A. Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021); M. Oquab et 
 Learning Robust Visual Features without Supervision" (TMLR 2024); T. Darcet et al., "Vision
 Transformers Need Registers" (ICLR 2024).
 
-Tokens are maps of one row, (batch, 1, tokens, width): the class token, registers, patches. So the
-output of each block can be cut, cached and pooled as any other feature map. The last maps, (batch,
-rows, columns, 2 * width), have at each patch its token and the class token: their means over space
-are the mean of the patch tokens and the class token.
+Tokens are maps of one row, (batch, 1, tokens, width): the class token, registers, patches. The
+output of each block can therefore be cut, cached and pooled like any other feature map. The last
+maps, (batch, rows, columns, 2 * width), have at each patch its token and the class token: their
+means over space are the mean of the patch tokens and the class token.
 
 The layers are Keras's own, so that a saved network needs nothing of kindsight. What PyTorch has
 besides is folded into their weights: layer scale into the layer before it; position embeddings,

@@ -19,10 +19,10 @@ __all__ = ["ExtendingBuilder", "added_bytes", "aligned_buffer", "read_model"]
 
 # LiteRT reads weights in place; some processors need them at multiples of 16 bytes.
 ALIGNMENT = 16
-# Of a buffer beside its data, at most.
+# Maximum bytes of a buffer besides its data.
 HEADER_BYTES = 64
 _TABLE = "_unread_table"
-# The number of a buffer's data among its fields, as a FlatBuffer counts.
+# Index of the data among the fields of a buffer table.
 _DATA = 4
 
 
@@ -145,7 +145,7 @@ def _unread_class(name: str) -> Any:
             self._UnPack(table)
 
         def __getattr__(self, field: str) -> Any:
-            # Of an attribute that is missing: it was not read yet.
+            # Called for a missing attribute, which was not read yet.
             if _TABLE not in self.__dict__:
                 raise AttributeError(field)
             self._read()

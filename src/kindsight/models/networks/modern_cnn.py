@@ -75,7 +75,7 @@ class ModernCNN:
         if min(self.size) < least:
             return [
                 f"`size` must be at least {least} pixels for {len(self.filters)} numbers of "
-                f"`filters`: all but the first halve the image; got {self.size[0]} x "
+                f"`filters`: each but the first halves the image; got {self.size[0]} x "
                 f"{self.size[1]}. Use a larger `size` or fewer `filters`."
             ]
         count = sum(row.parameters for row in self.layers(2))

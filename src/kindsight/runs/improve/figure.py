@@ -57,7 +57,7 @@ def deciding_folds(verdict: Verdict, original: Experiment, why: str) -> FinalFig
     return FinalFigure(
         "deciding folds", verdict.difference.images, original.accuracy(folds),
         verdict.best.accuracy(folds), verdict.difference, optimistic=True,
-        source=f"the images of the decision, on which the accuracy is too high; {why}",
+        source=f"the images that decided, on which the accuracy is too high; {why}",
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ExperimentImages:
-    """Which images an experiment is trained and judged on.
+    """The images that an experiment is trained and evaluated on.
 
     Parameters
     ----------

@@ -43,8 +43,7 @@ def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None
     """Return the settings that a run's time budget chose, as changes; None without a budget.
 
     They are its model, size and test-time augmentation, and whether it is fine-tuned. What no
-    option can express is left out: the first backbone of an ensemble with a size or crops of its
-    own.
+    option can express is left out: a size or crops of the first backbone of an ensemble.
     """
     trainer = settings.training()
     if not isinstance(trainer, FrozenTrainer) or trainer.budget is None:

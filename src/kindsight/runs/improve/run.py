@@ -201,7 +201,7 @@ class _Improvement:
         return self.took + last + self.finish <= MAX_RETRAINING * self.timer.seconds
 
     def _learn(self) -> None:
-        """Give the timer what is known of the speed."""
+        """Give the timer the training times known so far."""
         self.timer.unknown = computing_seconds(self.record)
         images = self.laboratory.training_images()
         self.timer.learn(self.settings, images, self.took)
@@ -316,8 +316,8 @@ class _Improvement:
         if self.start is not None:
             notes.append(
                 f"The run was trained with a time budget of {self.settings.budget}. Experiment 1 "
-                "has the settings that the budget chose, as far as options can state them, and no "
-                "budget; the other experiments change these."
+                "has the settings that the budget chose, as far as options can express them, but "
+                "no budget; the other experiments change these."
             )
         skipped = sum(bool(each.stopped) for each in search.experiments)
         if skipped:

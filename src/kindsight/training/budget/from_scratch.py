@@ -77,7 +77,7 @@ class FittedFromScratch(FittedNetwork):
 def try_from_scratch(
     state: FineTuningState, flips: Sequence[int], own: Any
 ) -> FittedFromScratch | FittedFrozenHead | None:
-    """Try a network from scratch, and train it where it will be better.
+    """Try a network from scratch, and train it if it is expected to be better.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class _Candidate:
         self._targets = class_targets(images.dataset[state.rows], state.fitted.classes)
 
     def plan(self) -> list[int] | None:
-        """Return filters and epochs for the time left; None where the head will be better."""
+        """Return filters and epochs for the time left; None if the head is likely to be better."""
         state, left = self._state, self._left()
         rate = self._measure_rate()
         trials = []
@@ -182,8 +182,9 @@ class _Candidate:
         head = compare(state).before.log_loss
         if not expected < head:
             state.notes.append(
-                f"a network from scratch was tried on {trials[1].images:,} images and not trained: "
-                f"expected log loss {expected:.3f}, the frozen head has {head:.3f}"
+                f"a network from scratch was tried on {trials[1].images:,} images and not trained "
+                f"further: its expected log loss is {expected:.3f}, that of the frozen head "
+                f"{head:.3f}"
             )
             return None
         filters = choose_filters(len(state.rows), rate, now)
@@ -276,14 +277,14 @@ def _accept(
     found = compare(state, network)
     assert found.after is not None
     text = (
-        f"network from scratch: {found.after.accuracy:.1%} against {found.before.accuracy:.1%} of "
-        f"the frozen head on {found.before.images:,} validation images (log loss "
-        f"{found.after.log_loss:.3f} against {found.before.log_loss:.3f})"
+        f"network from scratch: {found.after.accuracy:.1%} accuracy against "
+        f"{found.before.accuracy:.1%} of the frozen head on {found.before.images:,} validation "
+        f"images (log loss {found.after.log_loss:.3f} against {found.before.log_loss:.3f})"
     )
     if found.accepted:
         values = {item.name: getattr(network, item.name) for item in fields(FittedNetwork)}
-        return FittedFromScratch(**{**values, "own": own}, choice=f"{text}: taken")
+        return FittedFromScratch(**{**values, "own": own}, choice=f"{text}: accepted")
     network.clear_away()
     network.stored.close()
-    state.notes.append(f"{text}: not taken")
-    return keep_frozen(state, "the network from scratch took the time")
+    state.notes.append(f"{text}: not accepted")
+    return keep_frozen(state, "the network from scratch used up the time")

@@ -26,8 +26,8 @@ __all__ = [
     "trial_rows",
 ]
 
-# Images of at most this side are small: a backbone sees them enlarged, and a small network at their
-# own size is fast. Of larger ones there must be many for a network that begins from nothing.
+# Images of at most this side are small: a backbone needs them enlarged, and a small network at
+# their own size is fast. Larger images must be many to train a network from random weights.
 SMALL, MANY = OWN, 10_000
 # With fewer training images a backbone's pretrained features have always been better.
 MIN_IMAGES = 1000

@@ -188,7 +188,7 @@ def choose_flips(
     predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     classes: Sequence[str],
 ) -> tuple[tuple[int, ...], int]:
-    """Return the flips that preserve an image's class: a mirrored 2 is no 2.
+    """Return the flips that preserve an image's class: a mirrored 2 is not a 2.
 
     A flip does where the frozen head classifies flipped validation images nearly as well.
 

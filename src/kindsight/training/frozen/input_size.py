@@ -54,9 +54,9 @@ def choose_input_size(
 ) -> FrozenTrainer:
     """Return the settings with an input size, where images are many and small.
 
-    They are returned unchanged with a size that the user gave, and for images of 200 pixels or
-    more. The choice depends on the images, labels, backbone and resizing alone, not on the seed;
-    images that the dataset has in a validation or test split have no part in it.
+    They are returned unchanged if the user gave a size, or if images have 200 pixels or more.
+    The choice depends on the images, labels, backbone and resizing alone, not on the seed; images
+    that the dataset has in a validation or test split have no part in it.
 
     Parameters
     ----------

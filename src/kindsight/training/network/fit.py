@@ -144,7 +144,7 @@ def prepare_network(
 
 
 def for_dataset(training: Any, dataset: ImageDataset) -> Any:
-    """Return a trainer with the input size that the images decide, where they do."""
+    """Return the trainer, with the input size of the images if its preset derives it from them."""
     decided = isinstance(training, NetworkTrainer) and training.preset == MODERN
     if not decided or training.size is not None:
         return training

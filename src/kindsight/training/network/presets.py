@@ -24,9 +24,9 @@ __all__ = [
 
 COURSE, MODERN = "course", "modern"
 
-# Usual values. Of the learning rate, 0.002, 0.004 and 0.008 were compared: after four epochs on
+# Usual values. Learning rates of 0.002, 0.004 and 0.008 were compared: after four epochs on
 # 1,600 images of cifar10's training split the validation log losses were 1.761, 1.745 and 1.698.
-# It is a little below the best, as longer trainings bear less.
+# The preset's is a little below the best, since longer trainings need a lower one.
 _MODERN: dict[str, Any] = {
     "filters": None,  # by the input size
     "dense": (),
@@ -40,7 +40,7 @@ _MODERN: dict[str, Any] = {
     "weight_decay": 0.02,
     "schedule": "one-cycle",
     "label_smoothing": 0.1,
-    # No flips: a mirrored 2 is no 2. A budget adds those that keep an image's class.
+    # No flips: a mirrored 2 is not a 2. A budget adds those that keep an image's class.
     "augment": {"shift": 0.1, "scale": 0.1, "rotation": 8.0, "brightness": 0.2, "contrast": 0.2},
 }
 
@@ -48,9 +48,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({COURSE: {}, MODERN:
 """The settings of each preset by name; those of ``"course"`` are the trainer's own defaults."""
 
 OF_PRESETS = frozenset(_MODERN)
-"""The settings that a preset may decide."""
+"""The settings for which a preset may have defaults."""
 
-# Learning rate and weight decay suit the optimizer that they stand with.
+# Learning rate and weight decay belong to the optimizer of the preset.
 _OF_OPTIMIZER = ("learning_rate", "weight_decay")
 
 # Sides in pixels that images are trained at: their own within LOWEST and OWN; larger images at
