@@ -26,10 +26,10 @@ from output import Row, Section, add_output_options, at_least, at_most, print_se
 from processes import environment, log, run, script
 
 FRACTION = 0.2
-"""Most time of the search for near-duplicates, relative to that of the features."""
+"""Maximum time of the search for near-duplicates, relative to that of the features."""
 
 MEMORY = 1_500.0
-"""Most memory of a training, MB."""
+"""Maximum memory of a training, MB."""
 
 TITLES = {"tracks": f"frames in tracks of {FRAMES}", "unrelated": "unrelated images"}
 

@@ -31,7 +31,7 @@ COLD, SECOND = "train, nothing cached", "train again, another seed"
 FOLDER, ONE = "predict the folder", "predict one image"
 MEASURED = {"cold": COLD, "second": SECOND, "folder": FOLDER, "one": ONE}
 TARGETS = {COLD: 1.10, SECOND: 1.10, FOLDER: 1.05, ONE: 1.05}
-"""Most time of the new version, as a fraction of the old one's; twentieths are noise."""
+"""Maximum time of the new version, as a fraction of the old one's; a twentieth is noise."""
 
 # Seeds of the second trainings: no image of the first training's validation split need be in
 # theirs.

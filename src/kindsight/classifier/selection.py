@@ -1,4 +1,4 @@
-"""Which images of a dataset an :class:`ImageClassifier` trains, validates and scores on."""
+"""The images of a dataset that an :class:`ImageClassifier` trains, validates and scores on."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from kindsight.models.runtime import make_interpreter, schema
 
 __all__ = ["MapNetwork", "PooledMap"]
 
-# Operators whose output depends on the neighbours of a pixel; matrix products are of attention.
+# Operators whose output depends on the neighbours of a pixel; matrix products are for attention.
 _SPATIAL = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D",
             "MAX_POOL_2D", "AVERAGE_POOL_2D", "RESIZE_BILINEAR",
             "RESIZE_NEAREST_NEIGHBOR")  # fmt: skip

@@ -49,7 +49,7 @@ def option_faults(values: Mapping[str, Any], names: Iterable[str] | None = None)
 
 
 def _fits_plainly(option: Option, value: Any) -> bool:
-    """Return True where a value is of a simple type and right; False where it may be wrong."""
+    """Return True if a value is of a simple type and valid; False if it may be invalid."""
     kind = type(value)
     if kind is str:
         fits = value in option.choices if option.choices else str in option.types

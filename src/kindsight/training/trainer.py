@@ -38,7 +38,7 @@ Settings: TypeAlias = "FrozenTrainer | NetworkTrainer | TransferTrainer"
 
 
 class Code(NamedTuple):
-    """The code of one way of training.
+    """The code of one kind of training.
 
     - `settings`: the dataclass of its settings, a :class:`.protocols.Trainer`.
     - `prepare`: from (trainer, dataset, progress, keras) to :class:`.protocols.Prepared`.
@@ -56,7 +56,7 @@ class Code(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """One way of training.
+    """One kind of training.
 
     Parameters
     ----------

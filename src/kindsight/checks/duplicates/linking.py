@@ -115,7 +115,7 @@ def link_pairs(
 def _proposed(
     roots: NDArray[np.int64], pairs: Pairs, failures: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which pairs are among the first of one of their sets: one, and one a failure."""
+    """Return which pairs are among the first of a set of theirs: one, and one more per failure."""
     allowed = 1 + np.bincount(roots, failures, len(roots)).astype(np.int64)
     ends = roots[pairs].reshape(-1)  # the sets of both rows of each pair
     order = np.argsort(ends, kind="stable")

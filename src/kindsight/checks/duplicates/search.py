@@ -166,7 +166,7 @@ def _find(context: CheckContext) -> Duplicates:
 def _represented(links: _Links, *, complete: bool) -> Duplicates:
     """Return the links, each set of narrower duplicates represented by its first image.
 
-    So the groups of a kind do not depend on the pairs by which they were linked.
+    The groups of a kind therefore do not depend on the pairs by which they were linked.
     """
     n = len(links.sets.roots())
     sets, pairs, values = DisjointSets(n), {}, {}

@@ -35,7 +35,7 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class ViTSpec:
-    """What differs between vision transformers.
+    """The properties in which vision transformers differ.
 
     `patch` is in pixels; `width` values a token; `registers` tokens beside class and patches;
     `grid` rows and columns of patches that the position embeddings were trained for; `scaling` mean

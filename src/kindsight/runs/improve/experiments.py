@@ -118,7 +118,7 @@ class Experiment:
 
 
 class Runs(Protocol):
-    """What a search needs of a :class:`.laboratory.Laboratory`."""
+    """The methods of a :class:`.laboratory.Laboratory` that a search uses."""
 
     settings: TrainSettings
 

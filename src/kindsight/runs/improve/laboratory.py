@@ -149,7 +149,7 @@ class Laboratory:
         return self.folder / f"{_name(changes)}-{fold}{outer}.npz"
 
     def result(self, fold: Fold) -> FoldResult:
-        """Return what a fold got right."""
+        """Return the correct images of a fold, their log losses, and its epochs."""
         held_out = self.images.dataset[fold.held_out]
         targets = class_indices(held_out.label, self.images.dataset.classes)
         counted = distinct_images(held_out.digest, targets)

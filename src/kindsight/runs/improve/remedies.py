@@ -123,7 +123,7 @@ def _backbone_sizes(trainer: FrozenTrainer) -> Iterator[Changes]:
 
 
 def _fine_tuning(trainer: FrozenTrainer) -> Iterator[Changes]:
-    """Yield other ways to fine-tune, where the training is fine-tuned at all."""
+    """Yield other fine-tuning settings if the training is fine-tuned at all."""
     if trainer.by_gradient:
         yield {"fine_tune": "full"}
         yield {"fine_tune": "light"}

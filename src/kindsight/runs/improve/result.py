@@ -94,7 +94,7 @@ class OuterChoice:
 
 @dataclass(frozen=True)
 class FinalFigure:
-    """The accuracy of the original and of the best training, and what it rests on.
+    """The accuracy of the original and of the best training, and how it was measured.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class FinalFigure:
     optimistic : bool
         Whether the images took part in the choice.
     source : str
-        What the figure rests on, a sentence without its full stop.
+        How the figure was measured: a sentence without its full stop.
     outer : tuple of OuterChoice
         The outer folds of nested folds.
     """
