@@ -10,7 +10,7 @@ from PIL import Image
 
 from kindsight.bundle import load_bundle
 from kindsight.dataset import ImageDataset
-from kindsight.errors import UsageError
+from kindsight.errors import DatasetError, UsageError
 from kindsight.images import read_image, resize_image
 from kindsight.models.runtime import Interpreter
 from kindsight.predictor import AHEAD, BATCH, Prediction, Predictor
@@ -329,7 +329,7 @@ def test_images_without_label_are_not_scored(predictor):
 
 
 def test_nothing_to_score(predictor, tmp_path):
-    with pytest.raises(UsageError, match="at least one labelled image"):
+    with pytest.raises(DatasetError, match="None of the classes of the data is known to the"):
         predictor.evaluate(labelled("ring:a", "bar:b"))
     with pytest.raises(UsageError, match="at least one labelled image"):
         predictor.evaluate(ImageDataset.from_files([tmp_path / "absent.jpg"], ["ring"]))

@@ -395,10 +395,13 @@ class Predictor:
 
         Raises
         ------
+        DatasetError
+            If no label is a class of the classifier.
         UsageError
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
+        from kindsight.dataset.names import quoted_list
         from kindsight.dataset.renames import rename_labels
         from kindsight.evaluation.conformal import ConformalSets
         from kindsight.trained_images import TrainingImageDetector
@@ -406,6 +409,14 @@ class Predictor:
         dataset = rename_labels(dataset, {}, self.classes)
         known = [row for row, label in enumerate(dataset.label) if label in self.classes]
         unknown = Counter(label for label in dataset.label if label and label not in self.classes)
+        if unknown and not known:
+            raise DatasetError(
+                f"None of the classes of the data is known to the classifier: the data have "
+                f"{quoted_list(dataset.present_classes())}, the classifier "
+                f"{quoted_list(self.classes)}. Choose other data or another classifier, or rename "
+                "the classes, such as with `label_map`; `label_names` names numbers in a table or "
+                "arrays."
+            )
         scored = dataset[np.array(known, np.int64)]
         detector = TrainingImageDetector.load(self.bundle.folder)
         report = progress or (lambda *_: None)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kindsight.cli.app import app
 from kindsight.diagnosis import diagnose
-from kindsight.diagnosis.commands import applied, train_command
+from kindsight.diagnosis.commands import applied, check_command, train_command
 from kindsight.diagnosis.evidence import BatchNormEvidence
 from kindsight.runs.settings import TrainSettings
 
@@ -103,3 +103,27 @@ def test_a_policy_is_taken_from_the_settings_file():
     assert train_command(settings, {"dropout": 0.5}, "runs/mine") == (
         "kindsight train --settings runs/mine/settings.toml --dropout 0.5 --run mine-2"
     )
+
+
+def test_a_preset_is_taken_from_the_settings_file():
+    settings = TrainSettings(
+        "photos", model="small-cnn", preset="modern", epochs=15, augment="light", run="mine"
+    ).to_dict()
+    assert train_command(settings, {"dropout": 0.5}, "runs/mine") == (
+        "kindsight train --settings runs/mine/settings.toml --dropout 0.5 --run mine-2"
+    )
+
+
+def test_data_are_checked_as_they_were_read(tmp_path, monkeypatch):
+    settings = TrainSettings(
+        "my photos", label_map="map.csv", multi_label="first", keep_na_labels=True,
+        follow_links=False, value_range=(0, 4095), group_from=r"(\d+)", epochs=3, model="small-cnn",
+    ).to_dict()  # fmt: skip
+    command = check_command(settings)
+    assert command == (
+        "kindsight check 'my photos' --full --value-range 0,4095 --label-map map.csv "
+        "--multi-label first --keep-na-labels --no-follow-links"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert "No such option" not in result.output and "my photos" in result.output

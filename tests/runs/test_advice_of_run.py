@@ -29,6 +29,13 @@ def test_a_network_from_scratch_is_named_for_many_small_images():
     assert said.endswith("kindsight train 'my photos/' --budget 10m")
 
 
+def test_the_command_keeps_the_options_of_the_training():
+    settings = TrainSettings("photos", label_map="map.csv", validation=0.3, seed=2, run="one")
+    said = hint_of(fitted(), settings, 250)
+    assert "kindsight train photos --label-map map.csv --validation 0.3 --seed 2" in said
+    assert said.endswith(" --budget 10m")
+
+
 @pytest.mark.parametrize(
     "other",
     [{"side": 65}, {"images": 999}, {"accuracy": 0.97}, {"model": "efficientnet-lite2"}],

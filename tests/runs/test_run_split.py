@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from check_images import scene
 
 from fake_keras import use_fake_keras
 from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.groups import group_indices
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.predictor import Predictor
+from kindsight.runs.split import open_data, split_images
 from kindsight.runs.train import TrainSettings, train
 from kindsight.trained_images import TrainedImages
+from kindsight.training.trainer import prepare
 from shapes import CLASSES, shape, write_shapes
 
 
@@ -181,6 +185,24 @@ def test_near_duplicates_stay_together(quick, tmp_path):
                 assert len(both) == 1
         assert result.leakage["groups"] == 0 and "excluded" not in split.values()
     assert quick(folder, seed=0).leakage["groups"] > 0
+
+
+def test_near_duplicates_of_a_given_train_split_are_grouped(tmp_path, monkeypatch):
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    for part, first in (("train", 700), ("validation", 780)):
+        write_shapes(folder / part, dict.fromkeys(CLASSES, 6), first=first)
+    for n in range(3):
+        for quality in (95, 60):
+            name = folder / "train" / "bar" / f"burst {n} {quality}.jpg"
+            name.write_bytes(jpeg(scene(880 + n), quality))
+    settings = TrainSettings(str(folder), model="small-cnn", size=64, group_near_duplicates=True)
+    dataset = open_data(settings)
+    with closing(prepare(settings.training(), dataset)) as prepared:
+        found = split_images(prepared, settings, dataset).images.dataset
+    group = dict(zip(found.path, group_indices(found).tolist(), strict=True))
+    for n in range(3):
+        assert len({group[f"train/bar/burst {n} {quality}.jpg"] for quality in (95, 60)}) == 1
 
 
 def test_classes_with_few_images_are_noted(quick, plain):

@@ -67,6 +67,16 @@ def test_settings_are_saved_in_full_and_follow_another_preset(tmp_path):
     assert course.with_options(preset="modern", epochs=3).optimizer == "adamw"
 
 
+def test_saved_settings_take_another_optimizer(tmp_path):
+    TrainSettings("photos", **MODERN).write(tmp_path / "modern.toml")
+    again = TrainSettings.from_toml(tmp_path / "modern.toml", optimizer="sgd")
+    assert again == TrainSettings("photos", **MODERN, optimizer="sgd")
+    assert again == TrainSettings("photos", **MODERN).with_options(optimizer="sgd")
+    TrainSettings("photos", **MODERN, learning_rate=0.5).write(tmp_path / "own.toml")
+    own = TrainSettings.from_toml(tmp_path / "own.toml", optimizer="sgd")
+    assert own.learning_rate == 0.5 and own.weight_decay is None
+
+
 def test_a_parameter_at_the_course_default_is_given_in_python():
     assert all(ImageClassifier().get_params()[name] is None for name in OF_PRESETS)
     classifier = ImageClassifier(**MODERN, epochs=15)

@@ -28,7 +28,7 @@ from kindsight.cli.terminal.text import (
     print_json,
     say,
 )
-from kindsight.errors import DatasetError, SettingsError
+from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,7 +162,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
                 "the classifier was trained on these data. Accuracy on its training images is "
                 "too high; evaluate it on other images."
             )
-    _check_known(dataset, predictor.classes)
     with watching(quiet) as progress:
         scores = predictor.evaluate(dataset, progress)
     if scores.clipped and not quiet:
@@ -256,15 +255,3 @@ def _was_trained_on(bundle: str, data: str) -> bool:
     except SettingsError:  # a bundle without settings
         return False
     return Path(settings.data).resolve() == Path(data).resolve()
-
-
-def _check_known(dataset: ImageDataset, classes: tuple[str, ...]) -> None:
-    if not set(classes) & set(dataset.label):
-        from kindsight.dataset.names import quoted_list
-
-        raise DatasetError(
-            f"None of the classes of the data is known to the classifier: the data have "
-            f"{quoted_list(dataset.present_classes())}, the classifier {quoted_list(classes)}. "
-            "Choose other data or another classifier, or rename the classes; `label_names` names "
-            "numbers in a table or arrays."
-        )

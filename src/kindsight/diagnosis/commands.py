@@ -25,6 +25,13 @@ _OF_DATA = tuple(
 )
 """Options on the data and its split, which a training of another kind keeps."""
 
+_OF_CHECK = tuple(
+    name
+    for name in _OF_DATA
+    if OPTIONS[name].panel == "Data" and name not in ("data", "group_from")
+)
+"""Options on how the data are read, which ``kindsight check`` has, too."""
+
 
 def train_command(settings: Mapping[str, Any], changes: Mapping[str, Any], run: str = "") -> str:
     """Return the command line of a training with some of its options changed.
@@ -37,11 +44,14 @@ def train_command(settings: Mapping[str, Any], changes: Mapping[str, Any], run: 
         Other values, or None for an option that is left out. Another ``"model"`` keeps only the
         options on the data.
     run : str
-        The run folder, whose ``settings.toml`` is named where an option cannot be typed.
+        The run folder, whose ``settings.toml`` is named where an option cannot be typed, and with
+        a preset.
     """
     values = applied(settings, changes)
     untypable = [name for name, value in values.items() if _untypable(name, value)]
-    if untypable and run:
+    # A preset has defaults of its own, which are not known here.
+    preset = values.get("preset") not in (None, OPTIONS["preset"].default)
+    if run and (untypable or preset):
         return _by_file(settings, changes, run)
     values = {name: value for name, value in values.items() if name not in untypable}
     words = ["kindsight", "train", str(values.get("data", "DATA"))]
@@ -58,10 +68,9 @@ def plain_command(settings: Mapping[str, Any]) -> str:
 
 def check_command(settings: Mapping[str, Any]) -> str:
     """Return the command that checks the data of a run thoroughly."""
-    names = ("label_from", "columns", "label_names", "pixel_shape", "root", "encoding")
-    kept = {name: settings[name] for name in names if settings.get(name)}
+    kept = {name: settings[name] for name in _OF_CHECK if settings.get(name) is not None}
     words = ["kindsight", "check", str(settings.get("data", "DATA")), "--full"]
-    return shlex.join([*words, *_words(kept, {})])
+    return shlex.join([*words, *_words(kept, _defaults({}))])
 
 
 def applied(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

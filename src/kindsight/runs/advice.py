@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-
 from kindsight.dataset.image_sizes import typical_sides
+from kindsight.diagnosis.commands import train_command
 from kindsight.report.format import percent
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.budget.plan import is_default_backbone
@@ -21,7 +20,7 @@ HIGH_ACCURACY = 0.97
 """From this cross-validated accuracy of the frozen head on, little is left to gain."""
 
 
-def hint_of(model: FittedModel, settings: TrainSettings, validation: int) -> str:
+def hint_of(model: FittedModel, settings: TrainSettings, validation: int, run: str = "") -> str:
     """Return the hint on what a time budget could bring; empty where nothing could.
 
     Parameters
@@ -30,13 +29,15 @@ def hint_of(model: FittedModel, settings: TrainSettings, validation: int) -> str
     settings : TrainSettings
     validation : int
         Number of validation images, which decide on what a budget brings.
+    run : str
+        The run folder, whose settings the command takes where they cannot be typed.
     """
     if not model.can_be_fine_tuned or validation < MIN_VALIDATION_IMAGES:
         return ""
-    return _from_scratch(model, settings) or FINE_TUNING
+    return _from_scratch(model, settings, run) or FINE_TUNING
 
 
-def _from_scratch(model: FittedModel, settings: TrainSettings) -> str:
+def _from_scratch(model: FittedModel, settings: TrainSettings, run: str) -> str:
     """Return the hint where a network from scratch would probably do better; else empty."""
     trainer, images = model.training, len(model.rows)
     if not isinstance(trainer, FrozenTrainer) or not is_default_backbone(trainer):
@@ -47,9 +48,9 @@ def _from_scratch(model: FittedModel, settings: TrainSettings) -> str:
     sides = typical_sides(model.dataset)
     if sides is None or sides[0] > SMALL:
         return ""
+    command = train_command(settings.to_dict(), {"budget": "10m"}, run)
     return (
         f"the images are small ({sides[0]:.0f} pixels) and many ({images:,}), and the frozen head "
         f"has {percent(accuracy)} accuracy in cross-validation: a network from scratch may do "
-        "better. A training with a time budget tries one: kindsight train "
-        f"{shlex.quote(settings.data)} --budget 10m"
+        f"better. A training with a time budget tries one: {command}"
     )

@@ -328,7 +328,7 @@ def _result(
         temperature=model.temperature,
         history=model.history,
         fine_tuning={} if model.fine_tuning is None else model.fine_tuning.to_dict(),
-        hint=hint_of(model, settings, len(rows["validation"])),
+        hint=hint_of(model, settings, len(rows["validation"]), str(folder)),
         cross_validation=folds,
         input_size={} if size is None else size.to_dict(),
     )

@@ -17,6 +17,7 @@ from PIL import Image
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import all_checks
+from kindsight.dataset import DataOptions
 from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, SettingsError, UsageError
 from kindsight.images import read_image
@@ -253,6 +254,16 @@ def test_data_without_images_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no images in"):
         open_for_checking(tmp_path / "empty")
+
+
+def test_a_label_map_that_maps_no_label_is_an_error(tmp_path):
+    for name in ("bar", "ring"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(shape(name, 1)).save(tmp_path / "photos" / name / "1.png")
+    (tmp_path / "map.csv").write_text("label,class\nrod,bar\n")
+    options = DataOptions(label_map=str(tmp_path / "map.csv"))
+    with pytest.raises(DatasetError, match="has no label of the data"):
+        open_for_checking(tmp_path / "photos", options)
 
 
 def test_arrays_in_memory_are_checked(cache):

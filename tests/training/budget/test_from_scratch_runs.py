@@ -9,6 +9,7 @@ import pytest
 
 from kindsight import ImageClassifier, diagnose
 from kindsight.bundle import load_bundle
+from kindsight.errors import DivergedError
 from kindsight.predictor import Predictor
 from kindsight.runs.diagnosing.evidence import trained_settings
 from kindsight.runs.train import TrainSettings, train
@@ -16,6 +17,7 @@ from kindsight.training.budget import from_scratch
 from kindsight.training.fine_tuning import train as fine_tuning
 from kindsight.training.fine_tuning.state import DECISIONS_FILE
 from kindsight.training.frozen.settings import FINE_TUNING_WORKER, FrozenTrainer
+from kindsight.training.network.fit import NetworkImages
 from kindsight.training.trainer import make_training
 from network_process import SharedKeras
 from shapes import write_small_network
@@ -91,6 +93,17 @@ def test_in_python_the_network_predicts_too(run, photos, monkeypatch, tmp_path):
     assert classifier.predict_proba(paths).sum(1) == pytest.approx(1, abs=1e-5)
     classifier.save(tmp_path / "saved")
     assert load_bundle(tmp_path / "saved").spec.size == (20, 20)
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_leaves_the_head(run, monkeypatch):
+    def diverge(*_):
+        raise DivergedError("the loss is NaN")
+
+    monkeypatch.setattr(NetworkImages, "try_out", diverge)
+    result = run(expected=0.0, accepted=True)
+    assert "a network from scratch diverged" in result.fine_tuning["description"]
+    assert load_bundle(result.run).facts["settings"].get("preset") is None
 
 
 @pytest.mark.slow

@@ -112,14 +112,15 @@ class SplitSettings:
     def inseparable(self, dataset: ImageDataset) -> list[tuple[str, str] | None]:
         """Return a value per image, equal for images that always end up in the same split.
 
-        None where nothing is certain.
+        None where nothing is certain, and for training images whose near-duplicates are to be
+        grouped: the folds of a cross-validation separate them otherwise.
 
         - `dataset`: as for :meth:`split`.
         """
         if self.file is not None:
             return [None] * len(dataset)
         fixed = {"validation", "test"}
-        if self.fold is None and is_already_split(dataset):
+        if self.fold is None and not self.group_near_duplicates and is_already_split(dataset):
             fixed.add("train")
         return [
             ("split", split) if split in fixed else ("group", group) if group is not None else None

@@ -218,7 +218,8 @@ def open_for_checking(
     try:
         dataset = open_dataset(data, options, min_classes=1)
     except DatasetError as error:
-        if not Path(data).is_dir() or (options is not None and options.label_from):
+        labels_wanted = options is not None and (options.label_from or options.label_map)
+        if not Path(data).is_dir() or labels_wanted:
             raise
         try:
             dataset = open_dataset(data, options, labelled=False)

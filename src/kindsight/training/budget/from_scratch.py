@@ -162,6 +162,13 @@ class _Candidate:
 
     def plan(self) -> list[int] | None:
         """Return filters and epochs for the time left; None if the head is likely to be better."""
+        try:
+            return self._plan()
+        except DivergedError:
+            self._state.notes.append("a network from scratch diverged")
+            return None
+
+    def _plan(self) -> list[int] | None:
         state, left = self._state, self._left()
         rate = self._measure_rate()
         trials = []
@@ -169,10 +176,7 @@ class _Candidate:
             rows, epochs = trial_rows(
                 state.rows, self._targets, rate, fraction * left, state.fitted.training.seed
             )
-            try:
-                trials.append(Trial(len(rows) * epochs, self._try(rows, epochs)))
-            except DivergedError:
-                return None
+            trials.append(Trial(len(rows) * epochs, self._try(rows, epochs)))
         now = self._left()
         if not fits_epoch(len(state.rows), rate, now):
             state.notes.append("the budget leaves no time for a network from scratch")

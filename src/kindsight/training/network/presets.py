@@ -67,10 +67,21 @@ def preset_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_preset(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings without those of their preset where another preset is given."""
-    preset = given.get("preset")
-    if preset is None or preset == values.get("preset", COURSE):
-        return dict(values)
+    """Return stored settings without those of their preset where another preset is given.
+
+    Where another optimizer is given, those that the preset chose for its own are left out.
+    """
+    stored = values.get("preset", COURSE)
+    if given.get("preset") in (None, stored):
+        own = PRESETS.get(str(stored), {})
+        if given.get("optimizer") in (None, own.get("optimizer")):
+            return dict(values)
+        chosen = {name: own[name] for name in _OF_OPTIMIZER if name in own}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in chosen or value != chosen[name]
+        }
     decided = {*_MODERN, "preset", "size"}
     return {name: value for name, value in values.items() if name not in decided}
 
