@@ -15,6 +15,8 @@ from kindsight.diagnosis.evidence import (
     SourceEvidence,
     SplitPredictions,
 )
+from kindsight.diagnosis.rules.trend import PRESET_RATES
+from kindsight.runs.settings import TrainSettings
 
 FALLING = [0.69, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02]
 RISING = [0.55, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0]
@@ -94,6 +96,21 @@ def test_a_learning_rate_that_is_too_high(loss):
     assert found.remedies == ({"learning_rate": 0.001},)
     assert found.commands[1].endswith("--learning-rate 0.05 --find-learning-rate")
     assert found.severity == ("error" if np.isnan(loss[1]) else "warning")
+
+
+def test_the_learning_rate_of_a_preset_is_not_too_high():
+    settings = TrainSettings("photos", model="small-cnn", preset="modern").to_dict()
+    assert settings["learning_rate"] == PRESET_RATES["modern", settings["optimizer"]]
+    # The first epoch of 96 images of three classes; guessing has a loss of 1.1.
+    loss, accuracy = [2.9, 1.57, 0.44, 0.16, 0.1, 0.1], [0.4, 0.5, 0.8, 0.95, 1.0, 1.0]
+    history = curves(loss, accuracy, [1.1, 0.8, 0.6, 0.2, 0.1, 0.1], accuracy, rate=0.006)
+    parts = {
+        "train": predictions(900, 890, 0.99, 3), "validation": predictions(300, 296, 0.99, 3),
+    }  # fmt: skip
+    assert codes(evidence(k=3, history=history, predictions=parts, settings=settings)) == []
+    high = evidence(k=3, history=history, predictions=parts,
+                    settings={**settings, "learning_rate": 0.1})  # fmt: skip
+    assert only(high, "KD103").remedies[0] == {"learning_rate": 0.006}
 
 
 def test_a_learning_rate_that_is_too_low():

@@ -13,6 +13,7 @@ from kindsight.diagnosis.evidence import EpochCurves, RunEvidence
 from kindsight.diagnosis.significance import Difference, compare_proportions
 
 __all__ = [
+    "PRESET_RATES",
     "REFERENCE_RATES",
     "classes_entropy",
     "decline",
@@ -27,6 +28,9 @@ __all__ = [
 
 REFERENCE_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
 """Default learning rates by optimizer."""
+
+PRESET_RATES = {("modern", "adamw"): 6e-3}
+"""Learning rates of presets with their own optimizer."""
 
 LAST = 3
 """Epochs whose mean is the level at the end: one epoch alone is noise."""
@@ -85,8 +89,10 @@ def own_rate(evidence: RunEvidence) -> float:
 
 
 def reference_rate(settings: Mapping[str, Any]) -> float:
-    """Return the usual learning rate of the run's optimizer."""
-    return REFERENCE_RATES.get(str(settings.get("optimizer", "rmsprop")), 1e-3)
+    """Return the usual learning rate of the run's preset or optimizer."""
+    optimizer = str(settings.get("optimizer", "rmsprop"))
+    usual = REFERENCE_RATES.get(optimizer, 1e-3)
+    return PRESET_RATES.get((str(settings.get("preset", "course")), optimizer), usual)
 
 
 def classes_entropy(evidence: RunEvidence) -> float:
