@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ else:
 __all__ = [
     "FileHeldError",
     "clear_leftovers",
+    "copy_file",
     "delete_file",
     "read_json",
     "read_toml",
@@ -111,6 +113,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # It would hide the error that matters.
             delete_file(temporary)
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file; the copy is whole or absent."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def clear_leftovers(folder: str | os.PathLike[str]) -> None:

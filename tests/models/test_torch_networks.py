@@ -180,7 +180,7 @@ def test_weights_of_another_network_are_rejected(golden, change, message):
 
 def test_a_file_of_another_network_is_named(tmp_path):
     file = write_safetensors(tmp_path / "x.safetensors", {"a": np.zeros(3, np.float32)})
-    for name in ("resnet50", "convnext-tiny"):
+    for name in ("resnet50", "convnext-tiny", "efficientnet-lite0"):
         with pytest.raises(
             WeightsError, match=f"x.safetensors is not for {name}. The weights lack"
         ):

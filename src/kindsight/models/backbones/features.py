@@ -78,9 +78,12 @@ def build_network(
         state = None
         if weights != "none" and not weights.endswith(".h5"):
             state = load_state(backbone.name, None if weights == "imagenet" else weights)
-        network = build_efficientnet_lite(
-            backbone.name, size, state, classes=None, input_size=input_size
-        )
+        try:
+            network = build_efficientnet_lite(
+                backbone.name, size, state, classes=None, input_size=input_size
+            )
+        except WeightsError as error:
+            raise WeightsError(f"{weights} is not for {backbone.name}. {error}") from None
         maps = network.get_layer("top_relu").output
         network = keras.Model(network.input, maps, name=network.name)
     if weights.endswith(".h5"):

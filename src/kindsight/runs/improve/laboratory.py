@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from kindsight.dataset.labels import class_indices
 from kindsight.digest import content_digest
 from kindsight.errors import KindsightError
 from kindsight.evaluation import distinct_images
-from kindsight.files import write_text
+from kindsight.files import copy_file, write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.runs.cross_validation import Fold, StageProgress, fit_fold, fold_file
 from kindsight.runs.improve.changes import changed
@@ -142,7 +141,7 @@ class Laboratory:
         """Copy the folds of an experiment to a run folder, whose cross-validation reads them."""
         for fold in self.images.every:
             if (path := self._file(changes, fold)).exists():
-                shutil.copyfile(path, fold_file(folder, fold))
+                copy_file(path, fold_file(folder, fold))
 
     def _file(self, changes: Changes, fold: int, without: int = 0) -> Path:
         outer = f"-without-{without}" if without else ""

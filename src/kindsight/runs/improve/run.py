@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import UsageError
+from kindsight.files import copy_file
 from kindsight.report.format import amount, duration
 from kindsight.runs.improve.changes import describe
 from kindsight.runs.improve.combinations import require_optuna
@@ -285,7 +285,7 @@ class _Improvement:
                     (path / LOCK_FILE).touch()
                     wanted.write(path / SETTINGS_FILE)
                     if checkpoint.exists():
-                        shutil.copyfile(checkpoint, path / CHECKPOINT_FILE)
+                        copy_file(checkpoint, path / CHECKPOINT_FILE)
                     if settings.folds is not None:
                         self.laboratory.copy_folds(changes, path)
                 return train(wanted, progress=self.show).run
