@@ -44,6 +44,7 @@ def result(run: Path, **changes) -> TrainResult:
 
 
 NETWORK_OPTIONS = {
+    "preset": "course",
     "epochs": 3, "batch_size": 7, "augment": "classic", "optimizer": "rmsprop",
     "learning_rate": 0.01, "momentum": 0.5, "schedule": "cosine", "warmup": 1.5,
     "label_smoothing": 0.1, "patience": 2, "final_weights": "last", "compute_dtype": "float32",
@@ -86,7 +87,7 @@ def test_every_option_is_a_setting(run, trained_with):
         "resize": "pad", "head": "linear", "fine_tune": "full", "budget": "20m",
         "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
-        "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
+        "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "label_map": "names.csv", "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
         "known_kept": 0.9, "target_accuracy": 0.98,
         "check": "full", "verify": "full", "multi_label": "first", "encoding": "cp1252",

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,11 +68,13 @@ def test_a_fine_tuned_network_is_described_by_its_best_epoch(tmp_path):
     rows = [EpochRow(k, "top", 1.0, 1e-4, 0.3, 0.9, loss, 0.9) for k, loss in ((1, 0.4), (2, 0.2))]
     history = History([*rows, EpochRow(3, "top", 1.0, 1e-4, 0.2, 0.9, 0.3, 0.9)], MONITOR)
     result = FineTuningResult(True, "upper layers", {}, 0.9, 0.95, history)
+    head = SimpleNamespace(input_row=lambda name: {name: "128 px"})
     network = FittedFineTuned(
         FrozenTrainer(), ("a", "b"), None, None, None, tmp_path / "k", tmp_path / "t", history,
-        fine_tuning=result,
+        fine_tuning=result, frozen=head,
     )  # fmt: skip
     assert network.describe() == {
+        "input": "128 px",
         "network": "efficientnet-lite0, upper layers",
         "training": "3 epochs, best epoch 2",
     }
