@@ -190,7 +190,8 @@ class _Graph:
     def _reduces_space(self, operator: int) -> bool:
         """Whether a reduction is over rows or columns, not over channels alone (a layer norm)."""
         if self._names[operator] == "RESHAPE":
-            return len(self._shape(int(self._operators[operator].outputs[0]))) == 2
+            (output,) = _numbers(self._operators[operator].OutputsAsNumpy())
+            return len(self._shape(output)) == 2
         axes = self._constant(self._inputs(operator)[1])
         return not {int(axis) % 4 for axis in np.atleast_1d(axes)}.isdisjoint({1, 2})
 

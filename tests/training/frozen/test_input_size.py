@@ -9,6 +9,7 @@ import pytest
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
 from kindsight.training.frozen import input_size
+from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.input_size import MIN_IMAGES, SAMPLE, choose_input_size
 from kindsight.training.frozen.settings import FrozenTrainer, SizeChoice
@@ -42,7 +43,13 @@ class Computed:
         digests = [f"{row:032x}" for row in rows]
         progress("features", len(dataset), len(dataset))
         return Features(
-            dataset.with_columns(digest=digests), vectors, (), (), len(dataset), 0, None
+            dataset.with_columns(digest=digests),
+            FeatureRows.of(vectors),
+            (),
+            (),
+            len(dataset),
+            0,
+            None,
         )
 
 
