@@ -14,10 +14,12 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
+from kindsight.cli.terminal.command import raise_if_interrupted
 from kindsight.cli.terminal.text import printable
 from kindsight.dataset.ignored import IgnoredFiles
 from kindsight.dataset.loaders.csv_table import is_file_of_images
@@ -159,6 +161,9 @@ def _expanded(name: str) -> Sequence[str]:
     return found
 
 
+_CHECK_SECONDS = 1.0
+"""How often a wait for names looks for a Ctrl-C."""
+
 _Item = str | bytes | BaseException | None
 """A name, an image, an error, or the end of standard input."""
 
@@ -184,12 +189,24 @@ def _bursts(null: bool, encoding: str | None) -> Iterator[Iterator[str] | bytes]
                 yield item
 
     while not ended:
-        item = names.get()
+        item = _next(names)
         if isinstance(item, BaseException):
             raise item
         if item is None:
             return
         yield item if isinstance(item, bytes) else burst(item)
+
+
+def _next(names: queue.Queue[_Item]) -> _Item:
+    """Wait for an item.
+
+    Python ignores a KeyboardInterrupt that is raised in a finaliser, so the wait also ends if there
+    was a Ctrl-C before it.
+    """
+    while True:
+        raise_if_interrupted()
+        with suppress(queue.Empty):
+            return names.get(timeout=_CHECK_SECONDS)
 
 
 def _read_names(names: queue.Queue[_Item], null: bool, encoding: str | None) -> None:
