@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
+from kindsight.models.formats.weights_file import open_weights
 
 __all__ = ["read_safetensors"]
 
@@ -58,19 +58,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     path = Path(path)
     try:
-        # Checked before opening: opening a named pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise WeightsError("A weights file must be an ordinary file.")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_FILE_BYTES:
-                raise WeightsError(
-                    f"A weights file may have at most {MAX_FILE_BYTES:,} bytes; got {size:,}."
-                )
+        with open_weights(path, MAX_FILE_BYTES) as (file, size):
             tensors = _read_header(file, size)
             return {tensor.name: _read_array(file, tensor) for tensor in tensors}
-    except OSError as error:
-        raise WeightsError(f"{path}: The file cannot be read: {error.strerror or error}.") from None
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
 

@@ -13,7 +13,6 @@ import math
 import os
 import pickle
 import pickletools
-import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
+from kindsight.models.formats.weights_file import open_weights
 
 __all__ = ["read_torch_file"]
 
@@ -74,7 +74,8 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     path = Path(path)
     try:
-        data = _read_bytes(path)
+        with open_weights(path, MAX_FILE_BYTES) as (file, size):
+            data = file.read(size)
         read = _read_zip if data.startswith(b"PK\x03\x04") else _read_legacy
         return read(data)
     except WeightsError as error:
@@ -84,22 +85,6 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         raise WeightsError(
             f"{path}: The file is damaged or is no PyTorch checkpoint: {reason}."
         ) from None
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        # Checked before opening: opening a named pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise WeightsError("A weights file must be an ordinary file.")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_FILE_BYTES:
-                raise WeightsError(
-                    f"A weights file may have at most {MAX_FILE_BYTES:,} bytes; got {size:,}."
-                )
-            return file.read(size)
-    except OSError as error:
-        raise WeightsError(f"The file cannot be read: {error.strerror or error}.") from None
 
 
 def _refusal(found: str) -> WeightsError:

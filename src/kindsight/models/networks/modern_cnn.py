@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any, NamedTuple
 
-from kindsight.models.heads import FEATURES, LOGITS
-from kindsight.models.networks.keras_heads import UNIT, classifier_model, pooling_layer
-from kindsight.models.networks.small_cnn import MAX_PARAMETERS, LayerRow
+from kindsight.models.heads import FEATURES
+from kindsight.models.networks.keras_heads import classifier_model, pooling_layer
+from kindsight.models.networks.small_cnn import MAX_PARAMETERS, LayerRow, head_rows
 
 __all__ = ["BATCH_NORM_EPSILON", "BATCH_NORM_MOMENTUM", "Convolution", "ModernCNN",
            "build_modern_cnn", "default_filters"]  # fmt: skip
@@ -123,22 +122,9 @@ class ModernCNN:
                 yield LayerRow(f"pool_{part}", "max pooling 2 x 2", shape, 0)
             kind = "batch normalisation, ReLU"
             yield LayerRow(f"norm_{part}", kind, shape, 2 * conv.filters)
-        kinds = {
-            "flatten": "flatten",
-            "average": "mean of each channel",
-            "max": "maximum of each channel",
-        }
-        shape = (prod(shape),) if self.pooling == "flatten" else shape[-1:]
-        yield LayerRow(FEATURES, kinds[self.pooling], shape, 0)
-        for number, units in enumerate(self.dense, 1):
-            yield LayerRow(f"dense_{number}", "dense, ReLU", (units,), (shape[0] + 1) * units)
-            shape = (units,)
-        if self.dropout:
-            yield LayerRow("dropout", f"dropout {self.dropout:g}", shape, 0)
-        if classes == 2:
-            yield LayerRow(UNIT, "dense, sigmoid", (1,), shape[0] + 1)
-        else:
-            yield LayerRow(LOGITS, "dense, softmax", (classes,), (shape[0] + 1) * classes)
+        yield from head_rows(
+            shape, classes, pooling=self.pooling, dense=self.dense, dropout=self.dropout
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

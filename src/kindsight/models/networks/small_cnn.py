@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from kindsight.models.heads import FEATURES, LOGITS
 from kindsight.models.networks.keras_heads import UNIT, classifier_model, pooling_layer
 
-__all__ = ["NETWORKS", "LayerRow", "SmallCNN", "build_small_cnn"]
+__all__ = ["NETWORKS", "LayerRow", "SmallCNN", "build_small_cnn", "head_rows"]
 
 NETWORKS = ("small-cnn",)
 """Names of networks that are trained from random weights."""
@@ -108,23 +108,9 @@ class SmallCNN:
                 yield LayerRow(f"norm_{number}", "batch normalisation, ReLU", shape, 2 * filters)
             shape = (shape[0] // 2, shape[1] // 2, filters)
             yield LayerRow(f"pool_{number}", "max pooling 2 x 2", shape, 0)
-        if self.pooling == "flatten":
-            shape, kind = (prod(shape),), "flatten"
-        else:
-            shape = shape[-1:]
-            kind = (
-                "mean of each channel" if self.pooling == "average" else "maximum of each channel"
-            )
-        yield LayerRow(FEATURES, kind, shape, 0)
-        for number, units in enumerate(self.dense, 1):
-            yield LayerRow(f"dense_{number}", "dense, ReLU", (units,), (shape[0] + 1) * units)
-            shape = (units,)
-        if self.dropout:
-            yield LayerRow("dropout", f"dropout {self.dropout:g}", shape, 0)
-        if classes == 2:
-            yield LayerRow(UNIT, "dense, sigmoid", (1,), shape[0] + 1)
-        else:
-            yield LayerRow(LOGITS, "dense, softmax", (classes,), (shape[0] + 1) * classes)
+        yield from head_rows(
+            shape, classes, pooling=self.pooling, dense=self.dense, dropout=self.dropout
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -137,6 +123,28 @@ class SmallCNN:
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**given)
+
+
+def head_rows(
+    shape: tuple[int, ...], classes: int, *, pooling: str, dense: tuple[int, ...], dropout: float
+) -> Iterator[LayerRow]:
+    """Yield the rows of the layers after the last maps, which have the shape (height, width, C)."""
+    kinds = {
+        "flatten": "flatten",
+        "average": "mean of each channel",
+        "max": "maximum of each channel",
+    }
+    shape = (prod(shape),) if pooling == "flatten" else shape[-1:]
+    yield LayerRow(FEATURES, kinds[pooling], shape, 0)
+    for number, units in enumerate(dense, 1):
+        yield LayerRow(f"dense_{number}", "dense, ReLU", (units,), (shape[0] + 1) * units)
+        shape = (units,)
+    if dropout:
+        yield LayerRow("dropout", f"dropout {dropout:g}", shape, 0)
+    if classes == 2:
+        yield LayerRow(UNIT, "dense, sigmoid", (1,), shape[0] + 1)
+    else:
+        yield LayerRow(LOGITS, "dense, softmax", (classes,), (shape[0] + 1) * classes)
 
 
 def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
