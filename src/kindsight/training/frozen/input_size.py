@@ -131,7 +131,7 @@ def _takes(backbone: Backbone, size: int) -> bool:
 def _sample(dataset: ImageDataset) -> ImageDataset:
     """Return labelled images outside of validation and test splits, some of each class.
 
-    Their order, too, does not depend on that of the dataset.
+    Their order does not depend on the order of the dataset either.
     """
     by_class: dict[str, list[tuple[bytes, int]]] = {}
     for row, (label, split) in enumerate(zip(dataset.label, dataset.split, strict=True)):
