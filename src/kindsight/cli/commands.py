@@ -26,6 +26,7 @@ COMMANDS = {
     "learning-curve": "runs.learning_curve",
     "suggest": "runs.suggest",
     "report": "runs.report",
+    "export": "runs.export",
     "preview": "preview",
     "backbones": "backbones",
     "info": "info",

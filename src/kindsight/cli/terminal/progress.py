@@ -60,6 +60,8 @@ STAGES = {
     "layers": "Computing feature maps",
     "explain": "Explaining images",
     "demo": "Writing demo images",
+    "reference": "Running the classifier",
+    "export": "Converting",
 }
 """The titles of the stages on the terminal."""
 

@@ -1,0 +1,240 @@
+"""The images that an export is compared on, and those that it is calibrated with."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kindsight.bundle import Bundle
+from kindsight.dataset import DataOptions, ImageDataset, open_dataset
+from kindsight.dataset.renames import rename_labels
+from kindsight.digest import content_digest
+from kindsight.errors import ImageError, KindsightError, UsageError
+from kindsight.images import resize_image
+from kindsight.images.resize import read_loaded
+from kindsight.predictor import Predictor
+from kindsight.runs.record import read_records
+from kindsight.runs.split import open_data
+from kindsight.training.common import Progress
+from kindsight.uncertainty.prediction import Prediction
+
+__all__ = ["IMAGES", "ExportImages", "Reference", "choose_images", "images_of_run", "reference_of"]
+
+IMAGES = 500
+"""Most images that an export is compared on by default."""
+
+CALIBRATION_IMAGES = 100
+"""Training images from which the ranges of integers are measured."""
+
+SPLITS = ("validation", "test", "train")
+"""Where the images come from: the first split that has some."""
+
+
+@dataclass(frozen=True)
+class ExportImages:
+    """The images of an export.
+
+    Parameters
+    ----------
+    compared : ImageDataset
+        Those that the export is compared on.
+    split : str
+        Their split; empty where the data have none.
+    total : int
+        Images of the split, of which those are a sample.
+    calibration : ImageDataset
+        Those that integers are calibrated with; empty if all images are compared.
+    """
+
+    compared: ImageDataset
+    split: str
+    total: int
+    calibration: ImageDataset
+
+    @property
+    def description(self) -> str:
+        """Which images were compared: ``"500 of 2,000 validation images"``."""
+        kind = f"{self.split} images" if self.split else "images"
+        count = len(self.compared)
+        if count < self.total:
+            return f"{count:,} of {self.total:,} {kind}"
+        return f"{count:,} {kind}" if count != 1 else f"1 {kind[:-1]}"
+
+
+def images_of_run(bundle: Bundle, count: int = IMAGES) -> ExportImages:
+    """Return the images of a run, in its own splits.
+
+    Raises
+    ------
+    KindsightError
+        If the bundle does not record them, or they are no longer where they were.
+    """
+    record = read_records(bundle)
+    cure = "Name labelled images with `data`."
+    if record.settings is None or not record.images:
+        raise UsageError(f"{bundle.folder} does not record the images of its training. {cure}")
+    try:
+        dataset = open_data(record.settings)
+    except KindsightError as error:
+        raise UsageError(
+            f"The images of the training of {bundle.folder} cannot be opened: {error} {cure}"
+        ) from error
+    splits = {image.path: image.split for image in record.images}
+    found = [splits.get(path) for path in dataset.path]
+    if not any(name in SPLITS for name in found):
+        raise UsageError(
+            f"None of the images of the training of {bundle.folder} is in {record.settings.data} "
+            f"any more. {cure}"
+        )
+    return choose_images(dataset, found, count, bundle.classes)
+
+
+def images_of_data(
+    bundle: Bundle, data: str | os.PathLike[str], options: DataOptions, count: int = IMAGES
+) -> ExportImages:
+    """Return images of other data: of a split, if they have splits."""
+    dataset = open_dataset(data, options, min_classes=1, classes=bundle.classes)
+    return choose_images(dataset, dataset.split, count, bundle.classes)
+
+
+def choose_images(
+    dataset: ImageDataset, splits: Sequence[str | None], count: int, classes: tuple[str, ...]
+) -> ExportImages:
+    """Return which images are compared and which calibrate, without an image in both if possible.
+
+    A sample has the images with the lowest digests of their paths: the same in every call.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+    splits : sequence of str or None
+        The split of each image; None everywhere if there are no splits.
+    count : int
+        Most images to compare.
+    classes : tuple of str
+        Of the classifier, by which labels are named.
+    """
+    if count < 1:
+        raise UsageError(f"`images` must be at least 1; got {count}.")
+    named = [name for name in SPLITS if name in splits]
+    split = named[0] if named else ""
+    rows = np.array([row for row, name in enumerate(splits) if not split or name == split], int)
+    if not len(rows):
+        raise UsageError("There is no image to compare an export on.")
+    order = np.array(sorted(rows.tolist(), key=lambda row: _order(dataset, row)), int)
+    compared = np.sort(order[:count])
+    if split and "train" in splits and split != "train":
+        rest = [row for row, name in enumerate(splits) if name == "train"]
+    else:
+        rest = sorted(set(range(len(dataset))) - set(compared.tolist()))
+    rest = sorted(rest, key=lambda row: _order(dataset, row))[:CALIBRATION_IMAGES]
+    renamed = rename_labels(dataset, {}, classes)
+    return ExportImages(
+        renamed[compared], split, len(rows), renamed[np.array(sorted(rest), np.int64)]
+    )
+
+
+def _order(dataset: ImageDataset, row: int) -> str:
+    return content_digest(dataset.path[row].encode("utf-8", "surrogateescape"))
+
+
+def read_pixels(dataset: ImageDataset, bundle: Bundle) -> NDArray[np.uint8]:
+    """Return the readable images of a dataset, resized: uint8 (n, height, width, 3)."""
+    found = []
+    for row in range(len(dataset)):
+        try:
+            image = read_loaded(dataset.load(row), bundle.spec)
+            found.append(resize_image(image, bundle.spec))
+        except ImageError:
+            continue
+    return np.array(found, np.uint8).reshape(len(found), *bundle.spec.size, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the classifier itself predicts for the compared images.
+
+    Parameters
+    ----------
+    images : ExportImages
+    rows : tuple of int
+        The readable images, by their row in ``images.compared``.
+    pixels : array
+        uint8 (n, height, width, 3), resized.
+    predictions : tuple of Prediction
+    skipped : int
+        Unreadable images.
+    """
+
+    images: ExportImages
+    rows: tuple[int, ...]
+    pixels: NDArray[np.uint8]
+    predictions: tuple[Prediction, ...]
+    skipped: int
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """float32 (n, classes)."""
+        return np.array([each.probabilities for each in self.predictions], np.float32)
+
+    @property
+    def scores(self) -> NDArray[np.float32] | None:
+        """Out-of-distribution scores, float32 (n,); None where the classifier has none."""
+        scores = [each.ood_score for each in self.predictions]
+        return None if None in scores else np.array(scores, np.float32)
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        """The labels of the images."""
+        return tuple(self.images.compared.label[row] for row in self.rows)
+
+    def files(self) -> list[bytes]:
+        """Return the contents of the image files; images in memory become PNG files."""
+        return [_as_file(self.images.compared.load(row)) for row in self.rows]
+
+
+def _as_file(image: bytes | NDArray[np.uint8]) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class _Pixels:
+    def __init__(self) -> None:
+        self.found: dict[int, NDArray[np.uint8]] = {}
+
+    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        self.found[row] = pixels
+
+
+def reference_of(
+    bundle: Bundle, images: ExportImages, progress: Progress | None = None
+) -> Reference:
+    """Return the classifier's own predictions for the compared images.
+
+    Raises
+    ------
+    UsageError
+        If none of the images can be read.
+    """
+    predictor, pixels = Predictor(bundle), _Pixels()
+    predictions = []
+    for prediction in predictor.predict_dataset(images.compared, pixels):
+        predictions.append(prediction)
+        if progress is not None:
+            progress("reference", len(predictions), len(images.compared))
+    rows = tuple(row for row, each in enumerate(predictions) if each.error is None)
+    if not rows:
+        raise UsageError(f"None of the {images.description} can be read.")
+    return Reference(
+        images, rows, np.stack([pixels.found[row] for row in rows]),
+        tuple(predictions[row] for row in rows), len(predictions) - len(rows),
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""Export a bundle: convert it, compare the result with it, and write the proof."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kindsight.bundle import Bundle
+from kindsight.digest import file_digest
+from kindsight.errors import KindsightError, UsageError
+from kindsight.export.description import FORMAT, describe
+from kindsight.export.images import ExportImages, Reference, read_pixels, reference_of
+from kindsight.export.proof import Proof, prove
+from kindsight.export.target import Exporter, version_of
+from kindsight.files import write_json, write_text
+from kindsight.training.common import Progress
+from kindsight.uncertainty.decisions import Decisions
+
+__all__ = [
+    "DESCRIPTION_FILE",
+    "LABELS_FILE",
+    "PROOF_FILE",
+    "Export",
+    "check_export",
+    "export_bundle",
+]
+
+PROOF_FILE = "export.json"
+DESCRIPTION_FILE = "model.json"
+LABELS_FILE = "labels.txt"
+
+Status = Literal["proved", "accepted", "unproven", "failed"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """One target's result.
+
+    Parameters
+    ----------
+    target : Exporter
+    folder : pathlib.Path
+        Where the files are; for a failed export, where they would be.
+    size : int
+        Bytes of the model's files.
+    proof : Proof or None
+        None where this machine cannot run the export, or the conversion failed.
+    faults : tuple of str
+        The bounds that are exceeded, or why the conversion failed.
+    status : {"proved", "accepted", "unproven", "failed"}
+        ``"accepted"`` exceeds the bounds and was written nevertheless; of ``"failed"``, nothing
+        was written.
+    """
+
+    target: Exporter
+    folder: Path
+    size: int
+    proof: Proof | None
+    faults: tuple[str, ...]
+    status: Status
+    files: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
+        return {
+            "target": self.target.name,
+            "folder": str(self.folder),
+            "status": self.status,
+            "faults": list(self.faults),
+            "bytes": self.size,
+            "files": list(self.files),
+            "bounds": self.target.bounds.to_dict(),
+            "proof": None if self.proof is None else self.proof.to_dict(),
+        }
+
+
+def check_export(bundle: Bundle, targets: Sequence[Exporter], out: Path) -> None:
+    """Raise the error of everything that can be known to fail before the work.
+
+    Raises
+    ------
+    UsageError
+        If a target's folder exists.
+    MissingExtraError
+        If a target needs a package that is not installed.
+    """
+    for target in targets:
+        if os.path.lexists(out / target.name):
+            raise UsageError(
+                f"{out / target.name} exists. Choose another `out`, or delete the folder."
+            )
+    for target in targets:
+        target.check(bundle)
+
+
+def export_bundle(
+    bundle: Bundle,
+    targets: Sequence[Exporter],
+    out: str | os.PathLike[str],
+    images: ExportImages,
+    *,
+    accept: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Export]:
+    """Convert a bundle for each target and yield the results, one after the other.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    targets : sequence of Exporter
+        See :func:`.targets.find_targets`.
+    out : path
+        Each target gets a folder of its name in it.
+    images : ExportImages
+        Those that the exports are compared on.
+    accept : bool
+        Whether an export that exceeds its bounds is written nevertheless.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    UsageError
+        If a target's folder exists, or no image can be read.
+    MissingExtraError
+        If a target needs a package that is not installed.
+    """
+    folder = Path(out)
+    check_export(bundle, targets, folder)
+    return _export_each(bundle, targets, folder, images, accept, progress or (lambda *_: None))
+
+
+def _export_each(
+    bundle: Bundle,
+    targets: Sequence[Exporter],
+    out: Path,
+    images: ExportImages,
+    accept: bool,
+    progress: Progress,
+) -> Iterator[Export]:
+    reference = reference_of(bundle, images, progress)
+    decisions = Decisions.load(bundle)
+    for number, target in enumerate(targets):
+        progress("export", number, len(targets))
+        try:
+            with _new_folder(out / target.name) as temporary:
+                export = _export(bundle, target, temporary, reference, decisions, accept)
+        except KindsightError as error:
+            yield Export(target, out / target.name, 0, None, (str(error),), "failed")
+            continue
+        yield export
+
+
+def _export(
+    bundle: Bundle,
+    target: Exporter,
+    folder: _NewFolder,
+    reference: Reference,
+    decisions: Decisions,
+    accept: bool,
+) -> Export:
+    def calibration() -> Any:
+        return read_pixels(reference.images.calibration, bundle)
+
+    files = target.convert(bundle, folder.path, calibration if target.needs_calibration else None)
+    size = sum(path.stat().st_size for path in files)
+    write_json(folder.path / DESCRIPTION_FILE, describe(bundle))
+    write_text(folder.path / LABELS_FILE, "".join(f"{name}\n" for name in bundle.classes))
+    proof = _proof(target, folder.path, reference, decisions)
+    faults = () if proof is None else tuple(proof.faults(target.bounds))
+    status: Status = "unproven" if proof is None else "proved"
+    if faults:
+        status = "accepted" if accept else "failed"
+    names = tuple(path.relative_to(folder.path).as_posix() for path in files)
+    export = Export(target, folder.target, size, proof, faults, status, names)
+    if status != "failed":
+        _write_proof(bundle, export, folder.path, files)
+        folder.keep()
+    return export
+
+
+def _proof(
+    target: Exporter, folder: Path, reference: Reference, decisions: Decisions
+) -> Proof | None:
+    model = target.open(folder)
+    if model is None:
+        return None
+    with closing(model):
+        return prove(model, reference, decisions)
+
+
+def _write_proof(bundle: Bundle, export: Export, folder: Path, files: Sequence[Path]) -> None:
+    content: dict[str, Any] = {"format": FORMAT, **export.to_dict()}
+    del content["folder"]
+    content["versions"] = {**version_of("kindsight"), **export.target.runtime()}
+    content["bundle"] = file_digest(bundle.tflite)
+    content["files"] = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size, "digest": file_digest(path),
+        }
+        for path in files
+    }  # fmt: skip
+    write_json(folder / PROOF_FILE, content)
+
+
+class _NewFolder:
+    """A temporary folder that takes its place once :meth:`keep` was called."""
+
+    def __init__(self, target: Path, path: Path) -> None:
+        self.target, self.path = target, path
+        self.kept = False
+
+    def keep(self) -> None:
+        """Have the folder renamed when the block ends."""
+        self.kept = True
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[_NewFolder]:
+    """Yield a temporary folder beside `target`; it is renamed to it if kept, else deleted."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=target.parent)
+    folder = _NewFolder(target, Path(temporary))
+    try:
+        yield folder
+        if folder.kept:
+            folder.path.chmod(0o777 & ~_umask())
+            if target.exists():  # made by another process meanwhile
+                raise UsageError(f"{target} exists. Choose another `out`, or delete the folder.")
+            folder.path.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

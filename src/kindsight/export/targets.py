@@ -1,0 +1,34 @@
+"""The table of targets."""
+
+from __future__ import annotations
+
+import difflib
+
+from kindsight.errors import SettingsError
+from kindsight.export.litert import LiteRT
+from kindsight.export.target import Exporter
+
+__all__ = ["TARGETS", "find_targets"]
+
+TARGETS: dict[str, Exporter] = {target.name: target for target in (LiteRT(),)}
+"""The targets by name, in the order of the help."""
+
+
+def find_targets(names: str | tuple[str, ...] | list[str]) -> tuple[Exporter, ...]:
+    """Return targets by their names, each once; a text may have several, separated by commas.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown name, or none.
+    """
+    texts = [names] if isinstance(names, str) else list(names)
+    wanted = [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
+    for name in wanted:
+        if name not in TARGETS:
+            near = difflib.get_close_matches(name, TARGETS, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"`to` must be of {', '.join(TARGETS)}; got {name!r}.{hint}")
+    if not wanted:
+        raise SettingsError(f"`to` must name at least one of {', '.join(TARGETS)}.")
+    return tuple(TARGETS[name] for name in dict.fromkeys(wanted))
