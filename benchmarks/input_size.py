@@ -111,7 +111,7 @@ def compared(
     name: str, results: dict[str, dict[str, Any]], seconds: dict[str, list[float]]
 ) -> Section:
     """Return the table of both trainings."""
-    from kindsight.evaluation.comparing.paired import compare_pair
+    from kindsight.evaluation.paired import compare_pair
 
     (own, own_loss), (chosen, chosen_loss) = (
         predictions(Path(results[key]["run"])) for key in ("own", "chosen")

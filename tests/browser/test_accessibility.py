@@ -10,9 +10,9 @@ import pytest
 from audit import audit, evaluate_in_page
 
 from kindsight.explain import Explanation, map_images
-from kindsight.explain.nearest import Neighbour
 from kindsight.explain.overlay import encode, place_map
 from kindsight.explain.pages import MappedPrediction, render_explanations, render_image_map
+from kindsight.explain.similarity import Neighbour
 from kindsight.images import InputSpec
 from kindsight.report.page import render_report
 from kindsight.report.side_by_side import render_side_by_side

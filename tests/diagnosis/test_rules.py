@@ -15,7 +15,7 @@ from kindsight.diagnosis.evidence import (
     SourceEvidence,
     SplitPredictions,
 )
-from kindsight.diagnosis.rules.trend import PRESET_RATES
+from kindsight.diagnosis.significance import PRESET_RATES
 from kindsight.runs.settings import TrainSettings
 
 FALLING = [0.69, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02]

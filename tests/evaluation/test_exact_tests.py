@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.comparing.exact_tests import fisher_more_errors, holm, mcnemar
+from kindsight.evaluation.paired import fisher_more_errors, holm, mcnemar
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60), st.integers(0, 60))

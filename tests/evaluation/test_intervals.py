@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from kindsight.evaluation import FIGURES, evaluate
+from kindsight.evaluation.calibration import measure_calibration
 from kindsight.evaluation.intervals import auc_interval, f1_interval, mean_interval, wilson_interval
-from kindsight.evaluation.reliability import measure_calibration
 
 
 def test_f1_interval_is_that_of_the_jaccard_index():

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.comparing.paired import compare_pair, correct_comparisons
+from kindsight.evaluation.paired import compare_pair, correct_comparisons
 
 
 def pair(both: int, first: int, second: int, neither: int):

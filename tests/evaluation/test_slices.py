@@ -10,7 +10,7 @@ from scipy import stats
 
 from kindsight.errors import UsageError
 from kindsight.evaluation import wilson_interval
-from kindsight.evaluation.comparing.slices import SliceColumn, find_slices
+from kindsight.evaluation.slices import SliceColumn, find_slices
 
 
 def test_texts_by_hand():

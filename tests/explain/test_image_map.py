@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from kindsight.explain.image_map import grid_side, map_images, principal_components, spread_on_grid
-from kindsight.explain.image_map import t_sne as place
+from kindsight.explain.similarity import grid_side, map_images, principal_components, spread_on_grid
+from kindsight.explain.similarity import t_sne as place
 
 
 def groups(count: int = 90) -> tuple[np.ndarray, np.ndarray]:

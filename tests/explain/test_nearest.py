@@ -8,7 +8,7 @@ from PIL import Image
 
 import tiny_conv
 from kindsight.bundle import load_bundle
-from kindsight.explain.nearest import TrainingImages, feature_vector
+from kindsight.explain.similarity import TrainingImages, feature_vector
 from kindsight.models.pooled_maps import MapNetwork, PooledMap
 from kindsight.runs.feature_vectors import run_vectors
 from kindsight.runs.record import RunImage

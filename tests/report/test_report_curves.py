@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from kindsight.report.drawing.axes import decimals, linear_axis, log_axis, thinned, whole_axis
+from kindsight.report.drawing.charts import decimals, linear_axis, log_axis, thinned, whole_axis
 from kindsight.report.drawing.curves import (
     DARK,
     LIGHT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kindsight.report.data import Predictions
-from kindsight.report.views.gallery import Cell, choose_images
+from kindsight.report.gallery import Cell, choose_images
 
 
 def predictions(cells: list[tuple[int, int, float]], classes: int = 3) -> Predictions:

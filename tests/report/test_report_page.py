@@ -26,8 +26,8 @@ from kindsight.report.data import (
     SplitResult,
     TrainingSummary,
 )
+from kindsight.report.gallery import choose_images, thumbnail_uri
 from kindsight.report.page import render_report
-from kindsight.report.thumbnails import thumbnail_uri
 from kindsight.report.values import (
     AccuracyAtSize,
     ClassOutlook,
@@ -41,7 +41,6 @@ from kindsight.report.values import (
     Slice,
     UnknownScore,
 )
-from kindsight.report.views.gallery import choose_images
 
 ALLOWED = r"data:image/jpeg;base64,|#|left:[\d.]+%;top:[\d.]+%;width:[\d.]+%$"
 FETCHING = {"src", "srcset", "href", "data", "poster", "action", "xlink:href", "style"}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kindsight.errors import UsageError
 from kindsight.report.data import Predictions
-from kindsight.report.thumbnails import (
+from kindsight.report.gallery import (
     confident_mistakes,
     most_uncertain,
     thumbnail_uri,

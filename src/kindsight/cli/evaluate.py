@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kindsight.dataset import DataOptions, ImageDataset
-    from kindsight.evaluation.comparing.slices import Slice
     from kindsight.evaluation.costs import CostEvaluation
+    from kindsight.evaluation.slices import Slice
     from kindsight.predictor import DatasetEvaluation
 
 __all__ = ["choose_split", "evaluate"]

@@ -19,7 +19,7 @@ from kindsight.errors import UsageError
 if TYPE_CHECKING:
     from kindsight.explain.explanation import Explanation
     from kindsight.explain.feature_maps import FeatureMaps
-    from kindsight.explain.nearest import TrainingImages
+    from kindsight.explain.similarity import TrainingImages
 
 __all__ = ["explain"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kindsight.diagnosis.diagnose import diagnose
 from kindsight.diagnosis.diagnosis import Diagnosis
 from kindsight.diagnosis.evidence import RunEvidence
+from kindsight.diagnosis.rules import diagnose
 
 __all__ = ["Diagnosis", "RunEvidence", "diagnose"]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from kindsight.evaluation.calibration import (
     Calibration,
+    CalibrationError,
+    Reliability,
     calibrate,
+    expected_calibration_error,
     fit_temperature,
+    reliability,
     softmax,
     to_probabilities,
 )
@@ -17,12 +21,6 @@ from kindsight.evaluation.metrics import (
     Evaluation,
     distinct_images,
     evaluate,
-)
-from kindsight.evaluation.reliability import (
-    CalibrationError,
-    Reliability,
-    expected_calibration_error,
-    reliability,
 )
 
 __all__ = [

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
+from kindsight.evaluation.calibration import check_probabilities
 from kindsight.evaluation.intervals import mean_interval
-from kindsight.evaluation.reliability import check_probabilities
 
 __all__ = ["CostEvaluation", "cheapest_decisions", "evaluate_costs"]
 

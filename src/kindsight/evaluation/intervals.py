@@ -2,7 +2,7 @@
 
 Intervals of proportions are Wilson's. The mean of one number per image has a bootstrap-t interval.
 Figures of the whole confusion matrix have the bootstrap of
-:mod:`kindsight.evaluation.resampled_confusion`.
+:mod:`kindsight.evaluation.confusion`.
 
 References
 ----------

@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
+from kindsight.evaluation.calibration import (
+    CalibrationError,
+    check_probabilities,
+    measure_calibration,
+    reliability,
+)
 from kindsight.evaluation.confusion import (
     balanced_accuracy,
     cohen_kappa,
     confusion,
+    confusion_intervals,
     counts_of,
     macro_f1,
     matthews_correlation,
@@ -26,13 +33,6 @@ from kindsight.evaluation.intervals import (
     wilson_interval,
 )
 from kindsight.evaluation.ranking import ClassRanking, Ranking, label_ranks, rank_images
-from kindsight.evaluation.reliability import (
-    CalibrationError,
-    check_probabilities,
-    measure_calibration,
-    reliability,
-)
-from kindsight.evaluation.resampled_confusion import confusion_intervals
 
 __all__ = [
     "FIGURES", "LOG_EPSILON", "ClassScores", "Evaluation", "distinct_images", "evaluate",

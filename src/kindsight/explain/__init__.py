@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from kindsight.explain.explanation import explain_images as explain_images
     from kindsight.explain.feature_maps import FeatureMaps as FeatureMaps
     from kindsight.explain.feature_maps import explain_layers as explain_layers
-    from kindsight.explain.image_map import map_images as map_images
     from kindsight.explain.pages import render_explanations as render_explanations
+    from kindsight.explain.similarity import map_images as map_images
 
 _MODULES = {
     "Explanation": "explanation",
     "FeatureMaps": "feature_maps",
     "explain_images": "explanation",
     "explain_layers": "feature_maps",
-    "map_images": "image_map",
+    "map_images": "similarity",
     "render_explanations": "pages",
 }
 

@@ -16,7 +16,6 @@ from kindsight.bundle import Bundle, load_bundle
 from kindsight.dataset import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import KindsightError, UsageError
-from kindsight.explain.nearest import Neighbour, TrainingImages, feature_vector
 from kindsight.explain.overlay import PlacedMap, draw_overlay, place_map, shrink
 from kindsight.explain.saliency import (
     METHODS,
@@ -25,6 +24,7 @@ from kindsight.explain.saliency import (
     class_weights,
     make_method,
 )
+from kindsight.explain.similarity import Neighbour, TrainingImages, feature_vector
 from kindsight.images import read_bytes, read_image, resize_image
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.predictor import Prediction, Predictor

@@ -26,8 +26,8 @@ from kindsight.models.networks.feature_maps import (
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.predictor import Prediction, Predictor
+from kindsight.report.gallery import thumbnail_uri
 from kindsight.report.templating import clean, environment
-from kindsight.report.thumbnails import thumbnail_uri
 
 __all__ = ["FeatureMaps", "explain_layers", "render_feature_maps", "sheet_png"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.explain.explanation import Explanation
-from kindsight.explain.image_map import grid_side
 from kindsight.explain.overlay import colour_scale, encode, shrink
 from kindsight.explain.saliency import METHODS
+from kindsight.explain.similarity import grid_side
 from kindsight.report.templating import clean, environment
 from kindsight.report.values import FeatureMap
 

@@ -9,12 +9,11 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from kindsight.report.commands import reproduce
 from kindsight.report.data import ReportData, SplitResult
 from kindsight.report.format import amount, elide, interval, percent
-from kindsight.report.overview import describe_run
+from kindsight.report.results import FIGURE_NAMES, figures_of
+from kindsight.report.summary import describe_run, reproduce
 from kindsight.report.templating import clean
-from kindsight.report.views.results import FIGURE_NAMES, figures_of
 
 __all__ = ["render_model_card"]
 

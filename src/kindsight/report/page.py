@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 
 from kindsight.dataset.ignored import IgnoredFile, counts_by_class
-from kindsight.report.commands import reproduce
 from kindsight.report.data import CROSS_VALIDATION, Predictions, ReportData, SkippedImage
-from kindsight.report.drawing.axes import thinned
+from kindsight.report.drawing.charts import thinned
 from kindsight.report.drawing.curves import curve_table, draw_curve, phase_table
 from kindsight.report.drawing.figures import head_table, time_table
-from kindsight.report.overview import describe_run
-from kindsight.report.summary import describe_training, headline
-from kindsight.report.templating import clean, environment, script_digest
-from kindsight.report.views.gallery import choose_images
-from kindsight.report.views.results import MAX_ROWS, cards, opened_cells, view_result
-from kindsight.report.views.sections import (
+from kindsight.report.gallery import choose_images
+from kindsight.report.results import MAX_ROWS, cards, opened_cells, view_result
+from kindsight.report.sections import (
     view_diagnoses,
     view_feature_map,
     view_learning_curve,
@@ -27,6 +23,8 @@ from kindsight.report.views.sections import (
     view_slices,
     view_unknown,
 )
+from kindsight.report.summary import describe_run, describe_training, headline, reproduce
+from kindsight.report.templating import clean, environment, script_digest
 
 __all__ = ["prepare_report", "render_report"]
 

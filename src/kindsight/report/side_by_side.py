@@ -9,12 +9,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from kindsight.report.data import ReportData
-from kindsight.report.drawing.axes import thinned
-from kindsight.report.drawing.charts import STYLES, Series, draw_lines, thin
+from kindsight.report.drawing.charts import STYLES, Series, draw_lines, thin, thinned
 from kindsight.report.drawing.figures import IntervalRow, scale_start
 from kindsight.report.format import amount, elide, percent
+from kindsight.report.results import FIGURE_NAMES, figures_of
 from kindsight.report.templating import clean, environment, script_digest
-from kindsight.report.views.results import FIGURE_NAMES, figures_of
 
 __all__ = ["MAX_RUNS", "Difference", "SideBySide", "render_side_by_side", "run_names"]
 

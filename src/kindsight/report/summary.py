@@ -1,20 +1,21 @@
-"""The sentences of a report: headline, errors, calibration, course of the training."""
+"""The sentences of a report: first paragraph, headline, errors, calibration, commands to copy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from kindsight.evaluation import Evaluation
+from kindsight.evaluation import ClassScores, Evaluation
 from kindsight.report.data import Epoch, ReportData, SplitResult
 from kindsight.report.format import amount, elide, interval, listing, percent
 
 __all__ = [
-    "CONFIDENT", "Headline", "confused_cells", "describe_calibration", "describe_results",
-    "describe_training", "headline", "top_confusions",
+    "confused_cells", "describe_calibration", "describe_results", "describe_run",
+    "describe_training", "headline", "reproduce", "top_confusions",
 ]  # fmt: skip
 
 CONFIDENT = 0.8
@@ -38,7 +39,7 @@ def headline(data: ReportData) -> Headline:
     classes = tuple(training.classes)
     before = (
         f"Trained on {amount(training.images('train'), 'image')} of "
-        f"{amount(len(classes), 'class', 'classes')} ({_some_names(classes)}) "
+        f"{amount(len(classes), 'class', 'classes')} ({_some_names(classes, 64)}) "
         f"from {elide(training.source, 60)}."
     )
     if not data.results:
@@ -51,7 +52,7 @@ def headline(data: ReportData) -> Headline:
     )
 
 
-def _some_names(names: Sequence[str], width: int = 64) -> str:
+def _some_names(names: Sequence[str], width: int) -> str:
     """List as many names as fit into `width` characters, but at least two."""
     tries = [listing(names, limit) for limit in range(12, 1, -1)]
     return next((text for text in tries if len(text) <= width), tries[-1])
@@ -188,3 +189,122 @@ def _describe_best(epochs: Sequence[Epoch], best: int | None) -> str:
         if row.epoch == best:
             return f"{start} by training loss, with {percent(row.accuracy)} training accuracy."
     return f"Trained for {amount(len(epochs), 'epoch')}."
+
+
+MAX_CONCERNS = 3
+
+# An accuracy whose interval is wider than this fraction says little.
+WIDE_INTERVAL = 0.15
+
+
+def describe_run(data: ReportData) -> list[str]:
+    """Return sentences for a reader who knows the task but not machine learning."""
+    sentences = [_purpose(data)]
+    if data.results:
+        sentences += [_accuracy(data.results[0]), *_confidence(data)]
+    else:
+        sentences.append("Its accuracy was not measured: there were no validation or test images.")
+    concerns = list(_concerns(data))[:MAX_CONCERNS]
+    if concerns:
+        sentences.append(f"What to watch: {'; '.join(concerns)}.")
+    elif data.results:
+        sentences.append("The checks of this report found nothing to worry about.")
+    return sentences
+
+
+def _purpose(data: ReportData) -> str:
+    classes = tuple(data.training.classes)
+    trained = data.training.images("train")
+    learned = f", and was trained on {amount(trained, 'labelled image')}" if trained else ""
+    return (
+        f"This classifier sorts images into {amount(len(classes), 'class', 'classes')} "
+        f"({_some_names(classes, 80)}){learned}."
+    )
+
+
+def _accuracy(result: SplitResult) -> str:
+    evaluation = result.evaluation
+    wrong = evaluation.images - int(np.trace(evaluation.confusion))
+    text = (
+        f"On {amount(evaluation.images, f'{result.name} image')} that it was not trained on, "
+        f"{percent(evaluation.accuracy)} of its predictions are correct"
+    )
+    if wrong:
+        text += f", about 1 error in {max(1, round(evaluation.images / wrong)):,} images"
+    return f"{text}; on further images like these, expect {interval(evaluation.accuracy_interval)}."
+
+
+def _confidence(data: ReportData) -> Iterator[str]:
+    result, curve = data.results[0], data.risk_coverage
+    if result.predictions is not None:
+        predictions = result.predictions
+        confident = predictions.probabilities.max(axis=1) >= CONFIDENT
+        if confident.any() and not confident.all():
+            correct = (predictions.predicted == predictions.targets)[confident]
+            yield (
+                f"Its confidence is at least {percent(CONFIDENT, 0)} for "
+                f"{percent(float(confident.mean()), 0)} of the images, and "
+                f"{percent(float(correct.mean()))} of these are correct; check the others by "
+                "eye."
+            )
+    if curve is not None and curve.threshold is not None:
+        yield (f"Predictions below {percent(curve.threshold)} confidence are reported as unsure.")
+    if data.unknown is not None:
+        yield "Images that are unlike the training images are reported as unknown."
+
+
+def _concerns(data: ReportData) -> Iterator[str]:
+    """Yield the risks, most important first, as parts of a sentence."""
+    serious = [found for found in data.diagnoses if found.severity in ("error", "warning")]
+    for found in serious[:2]:
+        yield f"{_lowered(found.title)} ({found.code})"
+    if data.results:
+        yield from _measured_concerns(data.results[0])
+    if data.slices:
+        worst = data.slices[0]
+        yield (
+            f"accuracy is only {percent(worst.accuracy)} on {amount(worst.images, 'image')} with "
+            f"{elide(worst.column, 40)} {elide(worst.value, 40)}"
+        )
+    if data.skipped:
+        skipped = amount(len(data.skipped), "image")
+        verb = "was" if len(data.skipped) == 1 else "were"
+        yield f"{skipped} could not be read and {verb} skipped"
+
+
+def _measured_concerns(result: SplitResult) -> Iterator[str]:
+    evaluation = result.evaluation
+    present = [score for score in evaluation.classes if score.support]
+    weak = [score for score in present if score.recall_interval[1] < evaluation.accuracy]
+    if len(present) > 1 and weak:
+        worst: ClassScores = min(weak, key=lambda score: score.recall)
+        recall = percent(worst.recall)
+        yield f"only {recall} of the images of {elide(worst.name, 40)} are predicted correctly"
+    low, high = evaluation.accuracy_interval
+    if high - low > WIDE_INTERVAL:
+        yield (
+            f"{amount(evaluation.images, f'{result.name} image')} are too few to measure the "
+            "accuracy precisely"
+        )
+
+
+def _lowered(text: str) -> str:
+    """Return a title as part of a sentence: its first letter in lower case, if it is a word."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def reproduce(data: ReportData) -> list[tuple[str, str]]:
+    """Return commands with a description of each: two for use, then those to reproduce the run."""
+    if not data.run_folder:
+        return []
+    folder = shlex.quote(data.run_folder)
+    settings = shlex.quote(f"{data.run_folder}/settings.toml")
+    version = data.training.versions.get("kindsight", "")
+    package = shlex.quote(f"kindsight[train]=={version}" if version else "kindsight[train]")
+    return [
+        ("Classify images", f"kindsight predict {folder} new/*.jpg"),
+        ("Evaluate on labelled images", f"kindsight evaluate {folder} photos-test/"),
+        ("Install the same version", f"pip install {package}"),
+        ("Train again", f"kindsight train --settings {settings}"),
+        ("Make this page again", f"kindsight report {folder}"),
+    ]

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kindsight.errors import KindsightError, UsageError
-from kindsight.explain.image_map import MAX_MAPPED, map_images
-from kindsight.explain.nearest import TrainingImages
-from kindsight.explain.overlays import ExplainedImage, report_overlays
+from kindsight.explain.overlay import ExplainedImage, report_overlays
+from kindsight.explain.similarity import MAX_MAPPED, TrainingImages, map_images
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.report.data import Predictions
-from kindsight.report.thumbnails import confident_mistakes
+from kindsight.report.gallery import confident_mistakes
 from kindsight.report.values import FeatureMap, Overlay
 from kindsight.runs.feature_vectors import run_vectors
 from kindsight.runs.record import RunImage, RunRecord, load_run

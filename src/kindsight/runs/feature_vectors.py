@@ -20,7 +20,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.process_images import process_images
 from kindsight.digest import file_digest
 from kindsight.errors import CacheError, ImageError, KindsightError
-from kindsight.explain.nearest import TrainingImages, feature_vector, unit_rows
+from kindsight.explain.similarity import TrainingImages, feature_vector, unit_rows
 from kindsight.models.pooled_maps import MapNetwork, PooledMap
 from kindsight.runs.record import RunImage
 from kindsight.runs.settings import TrainSettings

@@ -23,7 +23,7 @@ from kindsight.cli.terminal.text import (
 from kindsight.report.format import amount, duration, elide, percent
 
 if TYPE_CHECKING:
-    from kindsight.evaluation.comparing.paired import PairedComparison
+    from kindsight.evaluation.paired import PairedComparison
     from kindsight.runs.improve.experiments import Experiment
     from kindsight.runs.improve.result import ExperimentRow, ImproveResult
     from kindsight.runs.improve.search import Search

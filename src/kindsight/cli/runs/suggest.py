@@ -165,7 +165,7 @@ def _sheet(found: Suggestions, run: str) -> str:
     """Return the HTML page of the first suggestions."""
     from kindsight.images import read_image
     from kindsight.report.contact_sheet import SuggestedImage, render_suggestions
-    from kindsight.report.thumbnails import thumbnail_uri
+    from kindsight.report.gallery import thumbnail_uri
 
     shown = []
     for image in found.images[:ON_SHEET]:

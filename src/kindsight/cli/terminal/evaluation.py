@@ -12,8 +12,8 @@ from kindsight.report.format import amount, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.evaluation import Evaluation
-    from kindsight.evaluation.comparing.slices import Slice
     from kindsight.evaluation.costs import CostEvaluation
+    from kindsight.evaluation.slices import Slice
 
 __all__ = [
     "class_lines", "confusion_lines", "cost_lines", "evaluation_lines", "fitting_table", "p_value",

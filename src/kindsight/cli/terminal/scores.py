@@ -19,8 +19,8 @@ from kindsight.dataset.ignored import ignored_counts, ignored_text, reasons_by_c
 from kindsight.report.format import amount, percent
 
 if TYPE_CHECKING:
-    from kindsight.evaluation.comparing.slices import Slice
     from kindsight.evaluation.costs import CostEvaluation
+    from kindsight.evaluation.slices import Slice
     from kindsight.predictor import DatasetEvaluation
 
 __all__ = ["Extras", "score_lines", "scores_to_dict"]

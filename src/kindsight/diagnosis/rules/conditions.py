@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from kindsight.diagnosis.commands import check_command, plain_command
-from kindsight.diagnosis.diagnosis import Diagnosis
+from kindsight.diagnosis.diagnosis import Diagnosis, make_finding, percent, points
 from kindsight.diagnosis.evidence import RunEvidence
-from kindsight.diagnosis.finding import make_finding, percent, points
-from kindsight.diagnosis.rules.trend import last_epochs, train_images, training_accuracy
 from kindsight.diagnosis.significance import (
     CONFIDENCE,
     calibration_noise,
     compare_proportions,
+    last_epochs,
+    train_images,
+    training_accuracy,
 )
 from kindsight.evaluation.intervals import wilson_interval
 

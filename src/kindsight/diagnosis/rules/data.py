@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kindsight.diagnosis.commands import check_command
-from kindsight.diagnosis.diagnosis import Diagnosis
+from kindsight.diagnosis.diagnosis import Diagnosis, make_finding, percent, points
 from kindsight.diagnosis.evidence import LabelEvidence, RunEvidence
-from kindsight.diagnosis.finding import make_finding, percent, points
 from kindsight.diagnosis.significance import (
     CONFIDENCE,
     compare_proportions,

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kindsight.diagnosis.diagnosis import Diagnosis
+from kindsight.diagnosis.diagnosis import Diagnosis, make_finding, percent, points
 from kindsight.diagnosis.evidence import EpochCurves, RunEvidence
-from kindsight.diagnosis.finding import make_finding, percent, points
-from kindsight.diagnosis.rules.trend import (
+from kindsight.diagnosis.significance import (
+    CONFIDENCE,
+    Difference,
+    compare_proportions,
     decline,
     last_epochs,
     own_rate,
@@ -19,7 +21,6 @@ from kindsight.diagnosis.rules.trend import (
     train_images,
     training_accuracy,
 )
-from kindsight.diagnosis.significance import CONFIDENCE, Difference, compare_proportions
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = ["overfitting", "plateau", "stopped_early", "underfitting"]

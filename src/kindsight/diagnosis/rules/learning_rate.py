@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kindsight.diagnosis.commands import train_command
-from kindsight.diagnosis.diagnosis import Diagnosis
+from kindsight.diagnosis.diagnosis import Diagnosis, make_finding, percent
 from kindsight.diagnosis.evidence import EpochCurves, RunEvidence
-from kindsight.diagnosis.finding import make_finding, percent
-from kindsight.diagnosis.rules.trend import (
+from kindsight.diagnosis.significance import (
+    CONFIDENCE,
     classes_entropy,
     own_rate,
     reference_rate,
@@ -18,7 +18,6 @@ from kindsight.diagnosis.rules.trend import (
     train_images,
     training_accuracy,
 )
-from kindsight.diagnosis.significance import CONFIDENCE
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = ["rate_too_high", "rate_too_low"]

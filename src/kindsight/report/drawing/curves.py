@@ -16,7 +16,14 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from kindsight.report.data import Epoch
-from kindsight.report.drawing.axes import Axis, decimals, linear_axis, log_axis, thinned, whole_axis
+from kindsight.report.drawing.charts import (
+    Axis,
+    decimals,
+    linear_axis,
+    log_axis,
+    thinned,
+    whole_axis,
+)
 from kindsight.report.format import percent
 
 __all__ = [

@@ -16,12 +16,12 @@ from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import wilson_interval
-from kindsight.evaluation.comparing.paired import (
+from kindsight.evaluation.metrics import LOG_EPSILON
+from kindsight.evaluation.paired import (
     PairedComparison,
     compare_pair,
     correct_comparisons,
 )
-from kindsight.evaluation.metrics import LOG_EPSILON
 from kindsight.predictor import Predictor
 from kindsight.runs.folder import FOLDS_TABLE
 from kindsight.runs.record import RunRecord, load_run

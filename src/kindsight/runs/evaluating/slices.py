@@ -19,7 +19,7 @@ from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.errors import CacheError, DatasetError, SettingsError
 from kindsight.evaluation import distinct_images
-from kindsight.evaluation.comparing.slices import Slice, SliceColumn, find_slices
+from kindsight.evaluation.slices import Slice, SliceColumn, find_slices
 from kindsight.report.values import Slice as ReportSlice
 from kindsight.runs.record import RunRecord
 

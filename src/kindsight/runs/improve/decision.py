@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.evaluation.comparing.paired import PairedComparison
+from kindsight.evaluation.paired import PairedComparison
 from kindsight.runs.improve.experiments import Experiment
 from kindsight.training.acceptance import is_clearly_better
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.evaluation.comparing.paired import PairedComparison, compare_pair
+from kindsight.evaluation.paired import PairedComparison, compare_pair
 from kindsight.runs.improve.changes import describe
 from kindsight.runs.improve.remedies import Changes
 from kindsight.runs.settings import TrainSettings

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.evaluation import distinct_images
-from kindsight.evaluation.comparing.paired import compare_pair
+from kindsight.evaluation.paired import compare_pair
 from kindsight.report.data import Predictions
 from kindsight.report.format import amount
 from kindsight.runs.improve.changes import describe

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.errors import BundleError
-from kindsight.evaluation.comparing.paired import PairedComparison, correct_comparisons
+from kindsight.evaluation.paired import PairedComparison, correct_comparisons
 from kindsight.files import write_json
 from kindsight.report.format import amount, percent
 from kindsight.runs.improve.changes import plain_changes

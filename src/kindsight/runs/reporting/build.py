@@ -19,8 +19,7 @@ from kindsight.report.data import (
     SplitResult,
     TrainingSummary,
 )
-from kindsight.report.thumbnails import thumbnail_uri
-from kindsight.report.views.gallery import LARGE, SMALL, choose_images
+from kindsight.report.gallery import LARGE, SMALL, choose_images, thumbnail_uri
 from kindsight.runs.diagnosing.run import read_findings
 from kindsight.runs.evaluating.slices import report_slices
 from kindsight.runs.record import RunRecord

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.comparing.exact_tests import fisher_more_errors, holm
 from kindsight.evaluation.intervals import wilson_interval
+from kindsight.evaluation.paired import fisher_more_errors, holm
 
 __all__ = ["FEWEST", "SIGNIFICANT", "Slice", "SliceColumn", "find_slices"]
 

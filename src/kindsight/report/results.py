@@ -21,9 +21,9 @@ from kindsight.report.drawing.figures import (
     reliability_table,
 )
 from kindsight.report.format import interval, percent
+from kindsight.report.gallery import Gallery
 from kindsight.report.summary import confused_cells, describe_calibration, describe_results
 from kindsight.report.templating import is_small_image
-from kindsight.report.views.gallery import Gallery
 
 __all__ = [
     "FIGURE_NAMES", "MAX_ROWS", "Card", "cards", "figures_of", "opened_cells", "view_result",

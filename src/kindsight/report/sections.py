@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kindsight.evaluation import Evaluation
 from kindsight.report.data import Predictions, ReportData
-from kindsight.report.drawing.axes import thinned
 from kindsight.report.drawing.charts import (
     STYLES,
     Mark,
@@ -21,9 +20,11 @@ from kindsight.report.drawing.charts import (
     draw_lines,
     score_table,
     thin,
+    thinned,
 )
 from kindsight.report.drawing.figures import IntervalRow, scale_start
 from kindsight.report.format import amount, elide, percent
+from kindsight.report.results import MAX_ROWS
 from kindsight.report.templating import is_small_image
 from kindsight.report.values import (
     FeatureMap,
@@ -33,7 +34,6 @@ from kindsight.report.values import (
     Slice,
     UnknownScore,
 )
-from kindsight.report.views.results import MAX_ROWS
 
 __all__ = [
     "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_ranking",

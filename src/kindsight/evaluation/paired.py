@@ -1,9 +1,15 @@
-"""Two classifiers on the same images: whether the difference of their accuracies is real.
+"""Two classifiers on the same images: exact tests, and whether a difference of accuracies is real.
 
 References
 ----------
-Q. McNemar, Psychometrika 12 (1947), 153-157: the test; see
-:mod:`kindsight.evaluation.comparing.exact_tests`.
+R. A. Fisher, "The logic of inductive inference", Journal of the Royal Statistical Society 98
+(1935), 39-82.
+
+Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
+percentages", Psychometrika 12 (1947), 153-157; the exact form is the sign test.
+
+S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+Statistics 6 (1979), 65-70.
 
 D. G. Bonett, R. M. Price, "Adjusted Wald confidence interval for a difference of binomial
 proportions based on paired data", Journal of Educational and Behavioral Statistics 37 (2012),
@@ -24,10 +30,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.comparing.exact_tests import holm, mcnemar
 from kindsight.evaluation.intervals import RESAMPLES, mean_interval, quantile_interval
 
-__all__ = ["SIGNIFICANT", "PairedComparison", "compare_pair", "correct_comparisons"]
+__all__ = [
+    "SIGNIFICANT", "PairedComparison", "compare_pair", "correct_comparisons", "fisher_more_errors",
+    "holm", "mcnemar",
+]  # fmt: skip
+
+
+def fisher_more_errors(errors: int, images: int, all_errors: int, all_images: int) -> float:
+    """Return the probability of at least these errors in a random subset of the images.
+
+    Fisher's exact test, one-sided: the subset has `errors` among its `images`, and all images
+    together `all_errors` among `all_images`.
+
+    Raises
+    ------
+    UsageError
+        If the counts are impossible.
+    """
+    others = all_images - images
+    if not (0 <= errors <= images and 0 <= all_errors - errors <= others):
+        raise UsageError(
+            "The errors must be among the images; got "
+            f"{errors} of {images} and {all_errors} of {all_images}."
+        )
+    most = min(images, all_errors)
+    counts = np.arange(errors, most + 1)
+    logs = (
+        _log_choose(images, counts)
+        + _log_choose(others, all_errors - counts)
+        - _log_choose(all_images, np.array([all_errors]))
+    )
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test.
+
+    Parameters
+    ----------
+    first_only, second_only : int
+        Images on which only the first, or only the second, of two classifiers is correct.
+
+    Raises
+    ------
+    UsageError
+        If a count is negative.
+    """
+    if min(first_only, second_only) < 0:
+        raise UsageError(f"Counts must be 0 or more; got {first_only} and {second_only}.")
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    logs = _log_choose(n, np.arange(fewer + 1)) - n * math.log(2)
+    return min(1.0, 2 * float(np.exp(logs).sum()))
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p-values corrected for their number by Holm's method: float64 (n,).
+
+    The chance that any true null hypothesis has a corrected p-value below 0.05 is at most 5%,
+    however the tests depend on each other.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return corrected
+
+
+def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ln(n choose k) of each k."""
+    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k.tolist()]
+    return np.array(logs)
+
 
 SIGNIFICANT = 0.05
 """Corrected p-value below which a difference is real."""

@@ -1,4 +1,4 @@
-"""A map of images: those with similar features are close together.
+"""Images with similar features: the nearest training images, and a map of images.
 
 t-SNE keeps near images near; distances between far groups mean little. For a handful of images the
 first two principal components are taken.
@@ -6,16 +6,116 @@ first two principal components are taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.models.pooled_maps import PooledMap
 from kindsight.report.values import FeatureMap, MappedImage
 
 __all__ = [
-    "MAX_MAPPED", "grid_side", "map_images", "principal_components", "spread_on_grid", "t_sne",
+    "MAX_MAPPED", "Neighbour", "TrainingImages", "feature_vector", "grid_side", "map_images",
+    "principal_components", "spread_on_grid", "t_sne", "unit_rows",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """A training image that is near an image in feature space.
+
+    Parameters
+    ----------
+    path, label : str
+        As in the run's dataset.
+    similarity : float
+        Cosine of the two feature vectors, -1 to 1.
+    jpeg : bytes
+        The resized image as the cache has it; empty where it has none.
+    file : str or None
+        The image file; None if it is not where it was during the training.
+    """
+
+    path: str
+    label: str
+    similarity: float
+    jpeg: bytes = b""
+    file: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """The training images of a run with their feature vectors.
+
+    Parameters
+    ----------
+    paths, labels, digests : tuple of str
+        Of n images; byte-identical images once.
+    vectors : array
+        float32 (n, width), each of length 1; see :func:`feature_vector`.
+    total : int
+        Number of training images of the run, of which these are some or all.
+    load : callable
+        Returns the resized image of a digest as JPEG, empty if there is none.
+    find : callable
+        Returns the file of a path; None if it is not there.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    digests: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    total: int
+    load: Callable[[str], bytes]
+    find: Callable[[str], str | None]
+
+    def nearest(
+        self, vector: NDArray[np.float32], count: int, digest: str = ""
+    ) -> tuple[Neighbour, ...]:
+        """Return the training images with the highest cosine to a feature vector, highest first.
+
+        The image with the content digest `digest`, the image itself, is left out.
+        """
+        similarities = self.vectors @ vector
+        order = np.argsort(-similarities, kind="stable")
+        rows = [row for row in order[: count + 1].tolist() if self.digests[row] != digest]
+        return tuple(
+            Neighbour(
+                self.paths[row],
+                self.labels[row],
+                float(similarities[row]),
+                self.load(self.digests[row]),
+                self.find(self.paths[row]),
+            )
+            for row in rows[:count]
+        )
+
+
+def feature_vector(
+    maps: Sequence[PooledMap], values: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return the feature vector of an image, float32 (width,), of length 1.
+
+    It is the mean over the image of the last feature maps of each network (of the unchanged image,
+    with test-time augmentation), each network's scaled to the same length. Of the features of an
+    EfficientNet-Lite0, their cosine found images of the same class most often.
+    """
+    parts = [
+        found.mean(axis=(0, 1))
+        for each, found in zip(maps, values, strict=True)
+        if each.is_last and not each.flips and not each.is_cropped
+    ]
+    joined = np.concatenate([unit_rows(part[None]) for part in parts], axis=1)
+    vector: NDArray[np.float32] = unit_rows(joined)[0]
+    return vector
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors (n, width) scaled to length 1; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
 
 MAX_MAPPED = 2000
 """Maximum number of images of a map: t-SNE compares all pairs."""

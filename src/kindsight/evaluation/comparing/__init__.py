@@ -1,1 +1,0 @@
-"""Comparison of classifiers and of slices of images, by exact tests."""

@@ -1,1 +1,0 @@
-"""What the templates need of a report's data, section by section."""
