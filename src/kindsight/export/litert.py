@@ -1,9 +1,12 @@
-"""LiteRT: the bundle's own network with probabilities as its output, without TensorFlow."""
+"""LiteRT: the bundle's own network, in float32 or float16, from pixels to probabilities.
+
+Nothing is needed but kindsight itself.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
+from kindsight.export.description import describe
+from kindsight.export.litert_file import compact, to_float16
 from kindsight.export.target import (
+    FLOAT16,
     FLOAT32,
     OOD_SCORE,
     PROBABILITIES,
@@ -26,7 +32,15 @@ from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores, map_ordered
 
-__all__ = ["MODEL_FILE", "LiteRT", "LiteRTModel", "probabilities_tflite"]
+__all__ = [
+    "FLOAT16_TARGET",
+    "FLOAT32_TARGET",
+    "MODEL_FILE",
+    "LiteRT",
+    "LiteRTModel",
+    "float16_tflite",
+    "probabilities_tflite",
+]
 
 MODEL_FILE = "model.tflite"
 
@@ -52,17 +66,23 @@ def probabilities_tflite(bundle: Bundle, metadata: Mapping[str, Any]) -> bytes:
         ends[OOD_SCORE] = graph.second_output
     graph.name_ends(PIXELS, ends)
     graph.set_metadata(METADATA_NAME, json.dumps(metadata).encode())
-    return bytes(graph.to_bytes())
+    return compact(bytes(graph.to_bytes()))
+
+
+def float16_tflite(bundle: Bundle, metadata: Mapping[str, Any]) -> bytes:
+    """Return :func:`probabilities_tflite` with weights in float16: half the size."""
+    return to_float16(probabilities_tflite(bundle, metadata))
 
 
 @dataclass(frozen=True)
 class LiteRT:
-    """The network in float32."""
+    """A LiteRT file that needs no further package; `make` returns its content."""
 
-    name: str = "litert"
-    title: str = "LiteRT, float32"
+    name: str
+    title: str
+    bounds: Bounds
+    make: Callable[[Bundle, Mapping[str, Any]], bytes]
     extra: str | None = None
-    bounds: Bounds = FLOAT32
     needs_calibration: bool = False
 
     def check(self, bundle: Bundle) -> None:
@@ -72,10 +92,8 @@ class LiteRT:
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
     ) -> tuple[Path, ...]:
         """Write ``model.tflite``."""
-        from kindsight.export.description import describe
-
         target = folder / MODEL_FILE
-        target.write_bytes(probabilities_tflite(bundle, describe(bundle)))
+        target.write_bytes(self.make(bundle, describe(bundle)))
         return (target,)
 
     def open(self, folder: Path) -> LiteRTModel | None:
@@ -85,6 +103,12 @@ class LiteRT:
     def runtime(self) -> dict[str, str]:
         """Return the version of LiteRT."""
         return version_of("ai-edge-litert")
+
+
+FLOAT32_TARGET = LiteRT("litert", "LiteRT, float32", FLOAT32, probabilities_tflite)
+FLOAT16_TARGET = LiteRT(
+    "litert-float16", "LiteRT, float16 weights, half the size", FLOAT16, float16_tflite
+)
 
 
 class LiteRTModel:

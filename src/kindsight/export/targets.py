@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 
 from kindsight.errors import SettingsError
-from kindsight.export.litert import LiteRT
+from kindsight.export.litert import FLOAT16_TARGET, FLOAT32_TARGET
 from kindsight.export.target import Exporter
 
 __all__ = ["TARGETS", "find_targets"]
 
-TARGETS: dict[str, Exporter] = {target.name: target for target in (LiteRT(),)}
+_TARGETS: tuple[Exporter, ...] = (FLOAT32_TARGET, FLOAT16_TARGET)
+
+TARGETS = {target.name: target for target in _TARGETS}
 """The targets by name, in the order of the help."""
 
 

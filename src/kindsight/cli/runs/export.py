@@ -42,7 +42,7 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT[,FORMAT]",
-            help="Formats: litert.",
+            help="Formats: litert, litert-float16.",
             show_default=False,
         ),
     ],
