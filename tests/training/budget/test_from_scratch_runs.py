@@ -38,6 +38,8 @@ def run(photos, tmp_path, worker, monkeypatch):
     monkeypatch.setattr(from_scratch, "is_candidate", lambda *_: True)
     monkeypatch.setattr(from_scratch, "planned_epochs", lambda *_: 2)
     monkeypatch.setattr(from_scratch, "input_size", lambda dataset: 20)
+    # Fewer than the images of a class: the speed is measured on images of all classes.
+    monkeypatch.setattr(from_scratch, "MEASURED_IMAGES", 4)
     own = write_small_network(tmp_path / "own.keras", 64)
     return partial(start_run, monkeypatch, photos, tmp_path, own)
 

@@ -234,7 +234,8 @@ class _Candidate:
 
     def _measure_rate(self, filters: int = FILTERS[0]) -> float:
         """Return the training speed of a network in images per second."""
-        rows = self._state.rows[:MEASURED_IMAGES]
+        seed = self._state.fitted.training.seed
+        rows, _ = trial_rows(self._state.rows, self._targets, MEASURED_IMAGES, 1.0, seed)
         return self._run(rows, np.zeros(0, np.int64), self._with(filters, 1))[1]
 
     def _try(self, rows: Rows, epochs: int) -> float:
