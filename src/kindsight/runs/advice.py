@@ -6,7 +6,6 @@ from kindsight.dataset.image_sizes import typical_sides
 from kindsight.diagnosis.commands import train_command
 from kindsight.report.format import percent
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.budget.plan import is_default_backbone
 from kindsight.training.budget.scratch_plan import MIN_IMAGES, SMALL
 from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES
 from kindsight.training.frozen.settings import FrozenTrainer
@@ -40,10 +39,15 @@ def hint_of(model: FittedModel, settings: TrainSettings, validation: int, run: s
 def _from_scratch(model: FittedModel, settings: TrainSettings, run: str) -> str:
     """Return the hint where a network from scratch would probably do better; else empty."""
     trainer, images = model.training, len(model.rows)
-    if not isinstance(trainer, FrozenTrainer) or not is_default_backbone(trainer):
+    if not isinstance(trainer, FrozenTrainer):
         return ""
     accuracy = model.head.chosen.accuracy
     if images < MIN_IMAGES or accuracy >= HIGH_ACCURACY:
+        return ""
+    # It imports the code of fine-tuning.
+    from kindsight.training.budget.plan import is_default_backbone
+
+    if not is_default_backbone(trainer):
         return ""
     sides = typical_sides(model.dataset)
     if sides is None or sides[0] > SMALL:

@@ -154,6 +154,8 @@ def train(
         clock.mark("fit")
         folds = folds and folds.with_model(model, clock.seconds["fit"])
         scored, trained = _score(model, rows, folder, folds)
+        # With products of small matrices, a second thread waits more than it computes.
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
 
         show("check", 0, 0)
         bundle = write_bundle(
@@ -165,11 +167,10 @@ def train(
         clock.mark("check")
 
         explained = stack.enter_context(_explained_ahead(model, bundle))
-        notes = run_notes(
+        found = run_notes(
             dataset, _with_chosen_size(settings, model), folder, scored, split.leakage, show, clock
         )
-        if note := bundle.facts["parity"]["note"]:
-            notes = (*notes, note)
+        notes = (*found, *filter(None, [bundle.facts["parity"]["note"]]))
         result = _with_uncertainty(
             _result(folder, settings, prepared, model, scored, rows, notes, folds), settings, bundle
         )
@@ -373,8 +374,7 @@ def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Future[Expl
         record = read_records(bundle)
         return Explained(record, *explained_facts(model, record))
 
-    # With products of small matrices, a second thread waits more than it computes.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(1) as executor:
         yield executor.submit(explain)
 
 

@@ -33,6 +33,7 @@ from kindsight.models.backbones.weights import (
     weights_digest,
 )
 from kindsight.models.worker.process import KerasProcess
+from kindsight.threads import map_ordered
 
 __all__ = [
     "BUILD_FORMAT",
@@ -279,11 +280,12 @@ def find_files(folder: Path, key: str) -> BackboneFiles | None:
         digests = {ending: str(record["files"][ending]["digest"]) for ending in paths}
         if record["format"] != BUILD_FORMAT:
             return None
-        for ending, path in paths.items():
-            # The size first: a truncated file need not be read through.
-            complete = path.stat().st_size == record["files"][ending]["bytes"]
-            if not complete or weights_digest(path) != digests[ending]:
-                return None
+        # The sizes first: a truncated file need not be read through.
+        if any(path.stat().st_size != record["files"][k]["bytes"] for k, path in paths.items()):
+            return None
+        found = map_ordered(weights_digest, paths.values(), len(paths))
+        if dict(zip(paths, found, strict=True)) != digests:
+            return None
     except (OSError, KeyError, TypeError, ValueError, RecursionError, WeightsError):
         return None
     # The cache is pruned by last use. A read-only cache works without that.
