@@ -35,6 +35,10 @@ EXTRAS = {
     "improve",
     "mlflow",
     "scipy",
+    "quantize",
+    "onnx",
+    "openvino",
+    "coreml",
     "test",
     "docs",
     "dev",
@@ -53,6 +57,7 @@ SPELLINGS = {
     "apache license 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd 2-clause license": "BSD-2-Clause",
+    "bsd": "BSD-3-Clause",  # coremltools, by its licence file
     "bsd license": "BSD-3-Clause",
     "mit license": "MIT",
     "python software foundation license": "PSF-2.0",

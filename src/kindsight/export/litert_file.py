@@ -11,7 +11,7 @@ from kindsight.models.formats.tflite import IDENTIFIER
 from kindsight.models.formats.unread_tables import aligned_buffer
 from kindsight.models.runtime import schema
 
-__all__ = ["compact", "count_convolutions", "count_int8_weights", "to_float16"]
+__all__ = ["compact", "count_convolutions", "count_int8_weights", "read_whole", "to_float16"]
 
 WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 """Operators whose second input may have float16 weights."""
@@ -29,7 +29,7 @@ def compact(content: bytes) -> bytes:
     TensorFlow's converter does not align large weights as LiteRT needs them. Adding layers to such
     a file copies these weights and leaves the old ones: a third of the file.
     """
-    return _pack(schema().ModelT.InitFromPackedBuf(content, 0))
+    return _pack(read_whole(content))
 
 
 def to_float16(content: bytes) -> bytes:
@@ -38,8 +38,7 @@ def to_float16(content: bytes) -> bytes:
     LiteRT converts them to float32 when it loads the file and computes in float32. Biases and the
     small tables between layers stay float32.
     """
-    types = schema()
-    model = types.ModelT.InitFromPackedBuf(content, 0)
+    types, model = schema(), read_whole(content)
     wanted = {getattr(types.BuiltinOperator, name) for name in WEIGHTS}
     code = _dequantize_code(model)
     for graph in model.subgraphs:
@@ -59,6 +58,16 @@ def to_float16(content: bytes) -> bytes:
     return _pack(model)
 
 
+def read_whole(content: bytes) -> Any:
+    """Return the schema's ModelT of a LiteRT file, also with weights behind the FlatBuffer."""
+    model = schema().ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # ai-edge-quantizer writes them so
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
 def count_convolutions(content: bytes) -> tuple[int, int]:
     """Return how many convolutions have int8 inputs, weights and outputs, and how many there are.
 
@@ -73,8 +82,7 @@ def count_int8_weights(content: bytes) -> tuple[int, int]:
 
 
 def _count(content: bytes, names: tuple[str, ...], *, whole: bool) -> tuple[int, int]:
-    types = schema()
-    model = types.ModelT.InitFromPackedBuf(content, 0)
+    types, model = schema(), read_whole(content)
     wanted = {getattr(types.BuiltinOperator, name) for name in names}
     found = total = 0
     for graph in model.subgraphs:

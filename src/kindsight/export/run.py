@@ -188,11 +188,16 @@ def _export(
 def _proof(
     target: Exporter, folder: Path, reference: Reference, decisions: Decisions
 ) -> Proof | None:
-    model = target.open(folder)
-    if model is None:
-        return None
-    with closing(model):
-        return prove(model, reference, decisions)
+    try:
+        model = target.open(folder)
+        if model is None:
+            return None
+        with closing(model):
+            return prove(model, reference, decisions)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        # What runtimes raise for a file that they cannot run.
+        text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise KindsightError(f"The converted network cannot be run: {text}") from error
 
 
 def _write_proof(bundle: Bundle, export: Export, folder: Path, files: Sequence[Path]) -> None:

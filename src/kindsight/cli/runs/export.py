@@ -42,7 +42,7 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT[,FORMAT]",
-            help="Formats: litert, litert-float16.",
+            help="Formats: litert, litert-float16, litert-dynamic, litert-int8.",
             show_default=False,
         ),
     ],

@@ -69,6 +69,10 @@ class KerasProcess:
         take.
     module : str
         The module whose ``main`` the worker runs, where it has more jobs than these.
+    name : str
+        What error messages call it.
+    with_keras : bool
+        Whether TensorFlow must be installed; a module without it serves with ``keras=False``.
 
     Attributes
     ----------
@@ -79,10 +83,15 @@ class KerasProcess:
     """
 
     def __init__(
-        self, timeout: float = 600.0, *, module: str = "kindsight.models.keras_jobs"
+        self,
+        timeout: float = 600.0,
+        *,
+        module: str = "kindsight.models.keras_jobs",
+        name: str = "Keras worker process",
+        with_keras: bool = True,
     ) -> None:
         self.timeout = timeout
-        self._module = module
+        self._module, self._name, self._with_keras = module, name, with_keras
         self.versions: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
@@ -239,8 +248,9 @@ class KerasProcess:
     def _started(self) -> WorkerProcess:
         if self._worker is None:
             self._ready = False
-            require_tensorflow()
-            self._worker = WorkerProcess(self._module, worker_environment())
+            if self._with_keras:
+                require_tensorflow()
+            self._worker = WorkerProcess(self._module, worker_environment(), self._name)
         return self._worker
 
     def _run(
@@ -258,7 +268,7 @@ class KerasProcess:
             worker = background or self._started()
             try:
                 if not self._ready:
-                    started = _result("start", worker.receive("start", self.timeout))
+                    started = _result("start", worker.receive("start", self.timeout), self._name)
                     self.versions = started["versions"]
                     self._ready = True
                 if background is not None and self._waiting:
@@ -275,7 +285,7 @@ class KerasProcess:
                 # After an error, Ctrl-C or a timeout, the next message would belong to this job.
                 self.close(kill=True)
                 raise
-        return _result(job["job"], message)
+        return _result(job["job"], message, self._name)
 
 
 def require_tensorflow() -> None:
@@ -305,7 +315,7 @@ def _stop_job(worker: WorkerProcess, job: str) -> bool:
     return True
 
 
-def _result(job: str, message: dict[str, Any]) -> dict[str, Any]:
+def _result(job: str, message: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a job's result, or raise the error that it reports."""
     if message["ok"]:
         return message
@@ -316,7 +326,7 @@ def _result(job: str, message: dict[str, Any]) -> dict[str, Any]:
         raise kind(message["message"]) from cause
     reason = next(iter(str(message["message"]).splitlines()), "")[:300]
     raise KindsightError(
-        f"The job {job!r} failed in the Keras worker process: {message['error']}: {reason}"
+        f"The job {job!r} failed in the {name}: {message['error']}: {reason}"
     ) from cause
 
 

@@ -45,10 +45,13 @@ class Connection:
 Job = Callable[[dict[str, Any], Connection], dict[str, Any]]
 
 
-def serve(jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None) -> None:
+def serve(
+    jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None, *, keras: bool = True
+) -> None:
     """Run jobs, by name, until the parent sends ``"quit"`` or ends.
 
-    `on_start` is called once TensorFlow is imported, before it computes anything.
+    `on_start` is called once TensorFlow is imported, before it computes anything. Without `keras`,
+    neither is imported.
     """
     # Ctrl-C reaches every process of a terminal; the parent decides what happens to this one.
     # So does SIGTERM if a scheduler sends it to all processes of a job.
@@ -59,7 +62,12 @@ def serve(jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None) -
     waiting: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(waiting, connection.stop), daemon=True).start()
     # The first result, which no job asked for, says that the worker is ready.
-    connection.send(_run(lambda job, connection: _import_keras(on_start), {}, connection))
+    connection.send(
+        _run(
+            lambda job, connection: _import_keras(on_start) if keras else {"versions": {}},
+            {}, connection,
+        )
+    )  # fmt: skip
     while (job := waiting.get())["job"] != "quit":
         connection.stop.clear()
         connection.send(_run(jobs[job["job"]], job, connection))

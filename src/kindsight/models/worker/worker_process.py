@@ -43,11 +43,14 @@ class WorkerProcess:
     """A running worker; it ends with this object or with this process, even if that is killed.
 
     `module` has a function ``main``, which reads jobs from standard input and returns when that
-    ends; `environment` overrides variables of this process. KindsightError when it cannot be
-    started.
+    ends; `environment` overrides variables of this process; errors call it `name`. KindsightError
+    when it cannot be started.
     """
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: str, environment: Mapping[str, str], name: str = "Keras worker process"
+    ) -> None:
+        self._name = name
         package_folder = Path(errors.__file__).resolve().parents[1]
         inherited = {name: value for name, value in os.environ.items() if name not in _DROPPED}
         code = _COMMAND.format(module=module)
@@ -60,7 +63,7 @@ class WorkerProcess:
             )  # fmt: skip
         except OSError as error:
             raise KindsightError(
-                f"Could not start the Keras worker process with {sys.executable!r}: {error}."
+                f"Could not start the {name} with {sys.executable!r}: {error}."
             ) from error
         self._messages: queue.Queue[str] = queue.Queue()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
@@ -92,7 +95,7 @@ class WorkerProcess:
             line = self._messages.get(timeout=timeout)
         except queue.Empty:
             raise KindsightError(
-                f"The Keras worker process did not finish the job {job!r} within {timeout:g} "
+                f"The {self._name} did not finish the job {job!r} within {timeout:g} "
                 f"seconds.{self._quote_stderr()}"
             ) from None
         if not line:
@@ -100,7 +103,7 @@ class WorkerProcess:
                 self._process.wait(_GRACE_SECONDS)
             self._readers[1].join(_GRACE_SECONDS)
             raise KindsightError(
-                f"The Keras worker process ended during the job {job!r}, with "
+                f"The {self._name} ended during the job {job!r}, with "
                 f"{_describe_end(self._process.returncode)}.{self._quote_stderr()}"
             )
         message: dict[str, Any] = json.loads(line)
