@@ -21,8 +21,8 @@ from kindsight.digest import content_digest
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate, to_probabilities
 from kindsight.images import InputSpec, read_bytes, read_image, resize_image
+from kindsight.images.convert import ValueScale
 from kindsight.images.read import ImageSource, read_with_scale
-from kindsight.images.value_scale import ValueScale
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 from kindsight.uncertainty.decisions import Decisions

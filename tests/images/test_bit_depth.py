@@ -13,9 +13,8 @@ from PIL import Image
 
 from kindsight.errors import ImageError, SettingsError
 from kindsight.images import read_image
-from kindsight.images.convert import flatten
+from kindsight.images.convert import ValueScale, flatten, scale_values
 from kindsight.images.read import read_with_scale
-from kindsight.images.value_scale import ValueScale, scale_values
 
 # Worked by hand: value / 257, rounded. 128 / 257 = 0.498, 129 / 257 = 0.502.
 SIXTEEN = [0, 128, 129, 257, 32768, 32896, 65406, 65407, 65535]

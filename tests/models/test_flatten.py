@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.flatten import flat_backbone
-from kindsight.models.formats.load_keras import load_keras_file
+from kindsight.models.formats.load_keras import flat_backbone, load_keras_file
 from kindsight.models.graph import complete_layer, cut_network, cut_points, layer_path, name_of_path
 from kindsight.models.runtime import convert_to_litert, make_images, run_litert
 

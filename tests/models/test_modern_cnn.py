@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kindsight.models.networks.modern_cnn import ModernCNN, build_modern_cnn, default_filters
-from kindsight.models.steps import modern_cnn as modern_forward
+from kindsight.models.networks.small_cnn import ModernCNN, build_modern_cnn, default_filters
+from kindsight.models.steps import small_cnn as modern_forward
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.steps.trainable import TrainableNetwork
 

@@ -8,7 +8,7 @@ from kindsight.errors import WeightsError
 from kindsight.models.formats.assemble import finish_keras, finish_tflite
 from kindsight.models.formats.load_keras import load_keras_file
 from kindsight.models.networks.fine_tuned import average_logits, average_over_flips
-from kindsight.models.networks.score_features import with_score_features
+from kindsight.models.networks.keras_heads import with_score_features
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.ood import OODScore
 from kindsight.models.runtime import Interpreter, make_images, run_litert, write_both_forms

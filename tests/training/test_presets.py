@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from kindsight import ImageClassifier, ImageDataset
-from kindsight.models.networks.modern_cnn import ModernCNN
-from kindsight.models.networks.small_cnn import SmallCNN
+from kindsight.models.networks.small_cnn import ModernCNN, SmallCNN
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.network.fit import for_dataset
 from kindsight.training.network.presets import OF_PRESETS, PRESETS, input_size

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images.convert import apply_orientation
+from kindsight.images.convert import ValueRange, apply_orientation
 from kindsight.images.formats import detect_format
 from kindsight.images.hashes import perceptual_hash, small_grey
 from kindsight.images.metadata import ALPHA_MODES, ImageMetadata
 from kindsight.images.read import read_image, read_with_metadata
-from kindsight.images.value_scale import ValueRange
 
 __all__ = [
     "NUMERIC",

@@ -39,9 +39,9 @@ from kindsight.checks.measure import (
 from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
+from kindsight.images.convert import ValueRange
 from kindsight.images.read import read_with_metadata
 from kindsight.images.resize import InputSpec, read_loaded
-from kindsight.images.value_scale import ValueRange
 from kindsight.threads import count_cores
 
 __all__ = [

@@ -11,7 +11,7 @@ from kindsight.dataset.search_names import SearchTimeoutError, search_names
 from kindsight.dataset.several_labels import MULTI_LABEL
 from kindsight.encoding import is_text_encoding
 from kindsight.errors import KindsightError, SettingsError
-from kindsight.images.value_scale import as_value_range
+from kindsight.images.convert import as_value_range
 
 __all__ = ["COLUMNS", "DataOptions", "NamePattern"]
 

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from kindsight.dataset.names import n_images
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
+from kindsight.images.convert import ValueRange, ValueScale
 from kindsight.images.read import is_deep, read_bytes, read_with_scale
-from kindsight.images.value_scale import ValueRange, ValueScale
 from kindsight.threads import count_cores, map_ordered
 
 __all__ = ["describe_range", "typical_range", "with_value_range"]

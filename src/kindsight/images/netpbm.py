@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
+from kindsight.images.convert import ValueScale, scale_values
 from kindsight.images.formats import check_size, corrupt, truncated
-from kindsight.images.value_scale import ValueScale, scale_values
 
 __all__ = ["read_netpbm", "read_netpbm_header"]
 

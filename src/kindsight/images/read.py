@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kindsight.errors import ImageError, SettingsError, UsageError
-from kindsight.images.convert import LowBytes, apply_orientation, to_rgb
+from kindsight.images.convert import (
+    LowBytes,
+    ValueRange,
+    ValueScale,
+    apply_orientation,
+    as_value_range,
+    to_rgb,
+)
 from kindsight.images.formats import check_size, corrupt, detect_format, truncated
 from kindsight.images.jpeg import JpegHeader, check_jpeg, decode_jpeg, reduced_size
 from kindsight.images.metadata import ImageMetadata, MetadataCollector
@@ -35,7 +42,6 @@ from kindsight.images.pillow_decoder import (
     translated_errors,
 )
 from kindsight.images.tiff import check_tiff
-from kindsight.images.value_scale import ValueRange, ValueScale, as_value_range
 
 __all__ = [
     "MAX_BYTES",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError, UsageError
+from kindsight.images.convert import ValueRange, as_value_range
 from kindsight.images.read import read_image
-from kindsight.images.value_scale import ValueRange, as_value_range
 
 __all__ = [
     "MAX_SIDE",

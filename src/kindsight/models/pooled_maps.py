@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import KindsightError
 from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
-from kindsight.models.head_operators import OPERATORS
+from kindsight.models.head_network import OPERATORS
 from kindsight.models.runtime import make_interpreter, schema
 
 __all__ = ["MapNetwork", "PooledMap"]

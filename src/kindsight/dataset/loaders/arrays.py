@@ -12,7 +12,7 @@ from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.pixels import as_pixels, scaling_notes
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
-from kindsight.images.value_scale import ValueRange, scale_values
+from kindsight.images.convert import ValueRange, scale_values
 
 __all__ = ["from_arrays", "single_images", "to_image"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.value_range import describe_range, typical_range
 from kindsight.errors import DatasetError
-from kindsight.images.value_scale import ValueRange, scale_values
+from kindsight.images.convert import ValueRange, scale_values
 
 __all__ = [
     "MAX_PIXEL_BYTES", "SCALED", "as_images", "as_pixels", "scaling_notes", "shape_of_row",

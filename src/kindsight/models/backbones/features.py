@@ -28,8 +28,12 @@ from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.backbones.torch_networks import build_torch_network
 from kindsight.models.backbones.torch_state import TORCH_SUFFIXES, read_state
 from kindsight.models.backbones.weights import download_weights, load_state
-from kindsight.models.flatten import flat_backbone
-from kindsight.models.formats.load_keras import MAX_H5_BYTES, check_h5, load_keras_file
+from kindsight.models.formats.load_keras import (
+    MAX_H5_BYTES,
+    check_h5,
+    flat_backbone,
+    load_keras_file,
+)
 from kindsight.models.graph import cut_points, feature_stages, output_of
 
 __all__ = ["build_feature_model", "build_network", "load_h5_weights"]

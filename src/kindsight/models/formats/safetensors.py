@@ -1,4 +1,4 @@
-"""Read the tensors of a safetensors file.
+"""Open a weights file that is not trusted, and read the tensors of a safetensors file.
 
 The format: the header's size in 8 bytes, the header in JSON (names, types, shapes and offsets of
 the tensors), then their numbers. Nothing in it can be executed, but the file may be hostile: the
@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,9 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
-from kindsight.models.formats.weights_file import open_weights
 
-__all__ = ["read_safetensors"]
+__all__ = ["open_weights", "read_safetensors"]
+
+
+@contextmanager
+def open_weights(path: Path, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+    """Yield the open file and its size in bytes.
+
+    WeightsError for a file that is missing, not an ordinary file, or larger than `max_bytes`.
+    """
+    try:
+        # Checked before opening: opening a named pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise WeightsError("A weights file must be an ordinary file.")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise WeightsError(
+                    f"A weights file may have at most {max_bytes:,} bytes; got {size:,}."
+                )
+            yield file, size
+    except OSError as error:
+        raise WeightsError(f"The file cannot be read: {error.strerror or error}.") from None
+
 
 MAX_FILE_BYTES = 512 * 2**20
 MAX_HEADER_BYTES = 8 * 2**20

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
-from kindsight.models.formats.weights_file import open_weights
+from kindsight.models.formats.safetensors import open_weights
 
 __all__ = ["read_torch_file"]
 

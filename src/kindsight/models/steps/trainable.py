@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.networks.modern_cnn import ModernCNN, build_modern_cnn
-from kindsight.models.networks.score_features import with_score_features
-from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
+from kindsight.models.networks.keras_heads import with_score_features
+from kindsight.models.networks.small_cnn import (
+    ModernCNN,
+    SmallCNN,
+    build_modern_cnn,
+    build_small_cnn,
+)
 from kindsight.models.networks.transfer import TransferNetwork
 from kindsight.models.runtime import write_both_forms
 from kindsight.models.steps.backbones import TransferForward
 from kindsight.models.steps.forward import Forward, KerasForward
-from kindsight.models.steps.modern_cnn import ModernCNNForward
 from kindsight.models.steps.optimizers import Arrays, Optimizer, Updates
-from kindsight.models.steps.small_cnn import SmallCNNForward
+from kindsight.models.steps.small_cnn import ModernCNNForward, SmallCNNForward
 
 __all__ = ["TrainableNetwork", "set_threads"]
 
@@ -254,7 +257,7 @@ class TrainableNetwork:
     ) -> float:
         """Save the network, or a `model` that contains it, as ``.keras`` and ``.tflite``.
 
-        A second output is the input of the last dense layer, see :mod:`.score_features`.
+        A second output is the input of the last dense layer, see :mod:`.keras_heads`.
 
         Returns the largest difference between both on generated images, relative to the largest
         logit; ParityError if that is too large.

@@ -18,7 +18,7 @@ from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, SettingsError
 from kindsight.files import write_csv
 from kindsight.images import read_loaded, resize_image
-from kindsight.models.feature_network import FeatureNetwork
+from kindsight.models.head_network import FeatureNetwork
 from kindsight.predictor import Predictor
 from kindsight.report.format import percent
 from kindsight.runs.more_images.select import (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.image_sizes import typical_sides
 from kindsight.errors import DatasetError, DivergedError
-from kindsight.models.networks.modern_cnn import default_filters
+from kindsight.models.networks.small_cnn import default_filters
 from kindsight.training.budget.plan import is_default_backbone, seconds_left
 from kindsight.training.budget.scratch_plan import (
     FILTERS,

@@ -17,8 +17,7 @@ from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
 from kindsight.models.keras_jobs import serve_keras_jobs
 from kindsight.models.networks.frozen_base import frozen_base_job
-from kindsight.models.networks.modern_cnn import ModernCNN
-from kindsight.models.networks.small_cnn import SmallCNN
+from kindsight.models.networks.small_cnn import ModernCNN, SmallCNN
 from kindsight.models.networks.transfer import TransferNetwork, describe_transfer
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
 from kindsight.models.worker.serve import Connection

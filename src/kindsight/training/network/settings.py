@@ -11,8 +11,13 @@ from kindsight.augment import Augment
 from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
-from kindsight.models.networks.modern_cnn import ModernCNN, default_filters
-from kindsight.models.networks.small_cnn import NETWORKS, LayerRow, SmallCNN
+from kindsight.models.networks.small_cnn import (
+    NETWORKS,
+    LayerRow,
+    ModernCNN,
+    SmallCNN,
+    default_filters,
+)
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import common_faults
@@ -211,7 +216,7 @@ class NetworkTrainer(EpochTrainer):
 
     `filters`, `dense`, `dropout`, `batch_norm`, `l2` and `pooling` are as in
     :class:`kindsight.models.networks.small_cnn.SmallCNN`, or with the `preset` ``"modern"`` in
-    :class:`kindsight.models.networks.modern_cnn.ModernCNN`, the other settings as in
+    :class:`kindsight.models.networks.small_cnn.ModernCNN`, the other settings as in
     :class:`EpochTrainer`. `size` is 150 if omitted, and that of the images with ``"modern"``, as
     are the `filters`, where they are None. The preset's other defaults are those of
     :func:`.presets.preset_settings`.
