@@ -107,7 +107,7 @@ def train_keras(train: Any, test: Any, seconds: float, seed: int) -> tuple[float
     """Train a plain CNN for some seconds, images decoded before; return its test accuracy."""
     import keras
 
-    from kindsight.dataset.image_sizes import typical_sides
+    from kindsight.dataset.properties import typical_sides
 
     sides = typical_sides(train)
     side = int(min(KERAS_SIDE, KERAS_SIDE if sides is None else sides[0]))

@@ -29,7 +29,7 @@ import numpy as np
 
 from accuracy_job import load, make_splits, some_rows
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import fold_indices
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.backbones.backbone import PROFILES, FeatureBlock, FeatureLayout
 from kindsight.models.backbones.backbone import STATISTICS as SPATIAL_STATISTICS

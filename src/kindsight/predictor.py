@@ -25,8 +25,7 @@ from kindsight.images.convert import ValueScale
 from kindsight.images.read import ImageSource, read_with_scale
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
-from kindsight.uncertainty.decisions import Decisions
-from kindsight.uncertainty.prediction import Prediction, Reason
+from kindsight.uncertainty.prediction import Decisions, Prediction, Reason
 
 if TYPE_CHECKING:
     from kindsight.trained_images import TrainingImageDetector
@@ -401,8 +400,8 @@ class Predictor:
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
+        from kindsight.dataset.loaders.renames import rename_labels
         from kindsight.dataset.names import quoted_list
-        from kindsight.dataset.renames import rename_labels
         from kindsight.evaluation.conformal import ConformalSets
         from kindsight.trained_images import TrainingImageDetector
 

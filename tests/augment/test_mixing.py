@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from policies import noise
 
 from kindsight.augment import Augment, mix_batch
-from kindsight.augment.mixing import beta_quantiles
+from kindsight.augment.apply import beta_quantiles
 from kindsight.errors import UsageError
 
 

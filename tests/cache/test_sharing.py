@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kindsight.cache.folder import Cache
-from kindsight.cache.sharing import network_file_system, sharing_notes
+from kindsight.cache.location import network_file_system, sharing_notes
 from kindsight.cache.sqlite_table import SqliteFile
 from kindsight.errors import CacheError
 

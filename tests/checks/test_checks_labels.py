@@ -9,15 +9,15 @@ from fake_context import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.checks.feature_space import principal_components
-from kindsight.checks.rules import label_errors
-from kindsight.checks.rules.label_errors import (
+from kindsight.checks.context import principal_components
+from kindsight.checks.rules import labels as label_errors
+from kindsight.checks.rules.labels import (
     confident_joint,
     estimate_joint,
     find_label_errors,
+    pairwise_accuracy,
     thresholds,
 )
-from kindsight.checks.rules.labels import pairwise_accuracy
 from kindsight.checks.rules.outliers import neighbour_distances, tail_limit
 
 # Duplicates with different labels.
@@ -76,7 +76,7 @@ TARGETS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 
 @pytest.fixture
 def small_classes_allowed(monkeypatch):
-    monkeypatch.setattr(label_errors, "FEWEST", 2)
+    monkeypatch.setattr(label_errors, "FEWEST_OF_CLASS", 2)
 
 
 def test_thresholds_are_mean_self_confidences(small_classes_allowed):

@@ -82,7 +82,7 @@ def test_clear_says_what_is_in_use(run, cache):
 HOLDER = """
 import sys
 from pathlib import Path
-from kindsight.cache.in_use import mark_used
+from kindsight.cache.folder import mark_used
 mark_used(Path(sys.argv[1]))
 print("marked", flush=True)
 sys.stdin.readline()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kindsight.dataset.ignored import IgnoredFile
+from kindsight.dataset.names import IgnoredFile
 from kindsight.errors import ImageError
 from kindsight.evaluation import evaluate
 from kindsight.options import OPTIONS, PANELS

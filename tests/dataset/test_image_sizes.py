@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.image_sizes import LARGE_FILE, typical_sides
+from kindsight.dataset.properties import LARGE_FILE, typical_sides
 from kindsight.images.read import stored_size
 
 

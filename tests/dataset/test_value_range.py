@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from kindsight.cli.app import app
 from kindsight.dataset import ImageDataset, open_dataset, open_splits, with_value_range
-from kindsight.dataset import value_range as module
+from kindsight.dataset import properties as module
 from kindsight.dataset.open import as_dataset
-from kindsight.dataset.value_range import describe_range, typical_range
+from kindsight.dataset.properties import describe_range, typical_range
 from kindsight.errors import DatasetError
 from kindsight.images import InputSpec, read_image
 from kindsight.predictor import Predictor

@@ -1,4 +1,4 @@
-"""The cache folder: results that were computed once on this machine.
+"""The cache folder: results that were computed once on this machine, and locks of what is in use.
 
 It holds the files of built backbones (``backbones/``), the index of image files
 (``files.sqlite``), and tables of image features (``features/``), measurements of the checks
@@ -7,7 +7,8 @@ It holds the files of built backbones (``backbones/``), the index of image files
 
 The folder is ``$KINDSIGHT_CACHE``, else the user's cache folder. Its tables may take
 ``$KINDSIGHT_CACHE_LIMIT`` (such as ``20GB``), by default 10 GB; the least recently used are deleted
-first.
+first. Folders that a process uses are marked; tables need no mark, since SQLite's own locks show
+whether a process has one open.
 """
 
 from __future__ import annotations
@@ -17,16 +18,59 @@ import os
 import re
 import shutil
 import sqlite3
+import threading
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from kindsight.cache.in_use import is_used_elsewhere
+from filelock import FileLock, Timeout
+
 from kindsight.cache.location import choose_cache, default_folder
 from kindsight.cache.sqlite_table import GENERATION, companions, delete_unused, lock_folder
 from kindsight.errors import CacheError, SettingsError
 from kindsight.files import delete_file
 
-__all__ = ["Cache", "CacheEntry", "parse_size"]
+__all__ = ["Cache", "CacheEntry", "mark_used", "parse_size"]
+
+_marks: dict[Path, FileLock] = {}
+_marks_lock = threading.Lock()
+
+
+def mark_used(folder: Path) -> None:
+    """Mark a folder as used by this process until the process ends.
+
+    A read-only folder is not marked, since nothing can be deleted from it.
+    """
+    with _marks_lock:
+        mark = _marks.get(folder)
+        # A mark from before a fork is not this process's, and the folder may have been deleted.
+        file = Path(mark.lock_file) if mark is not None else None
+        if file is not None and f"-{os.getpid()}-" in file.name and file.exists():
+            return
+        # A folder that cannot be marked (read-only, or a drive without locks) is used unprotected.
+        with contextlib.suppress(CacheError, OSError, NotImplementedError), lock_folder(folder):
+            mark = FileLock(folder / f".used-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
+            mark.acquire(timeout=0)
+            _marks[folder] = mark
+
+
+def is_used_elsewhere(folder: Path) -> bool:
+    """Return whether another running process uses a folder; delete the marks of ended ones."""
+    used = False
+    for path in folder.glob(".used-*.lock"):
+        if path.name.startswith(f".used-{os.getpid()}-"):
+            continue
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            used = True
+            continue
+        lock.release()
+        with contextlib.suppress(OSError):
+            delete_file(path)
+    return used
+
 
 DEFAULT_LIMIT = 10_000_000_000  # bytes
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -29,7 +29,7 @@ from kindsight.checks.context import (
     scan_folder,
 )
 from kindsight.checks.measurements import Measurements, measure_dataset
-from kindsight.checks.runner import all_checks, known_codes, run_checks
+from kindsight.checks.rules import all_checks, known_codes, run_checks
 
 __all__ = [
     "SEVERITIES",

@@ -17,9 +17,8 @@ from kindsight.bundle import JSON_FILE, KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.classifier.estimator import Estimator, document, trainer_of
 from kindsight.classifier.selection import labelled_images, used_splits, with_validation
 from kindsight.dataset import as_dataset, with_value_range
-from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.labels import as_labels, class_indices, distinct_labels
-from kindsight.dataset.names import quoted_list
+from kindsight.dataset.names import ignored_notes, quoted_list, reasons_by_class
 from kindsight.errors import BundleError, DatasetError, UsageError
 from kindsight.evaluation import distinct_images, to_probabilities
 from kindsight.evaluation.conformal import LEVEL, ConformalSets, check_level, smallest_count

@@ -48,7 +48,7 @@ def show(json: Json = False, debug: Debug = False) -> None:
     Example: kindsight cache show
     """
     from kindsight.cache.folder import Cache
-    from kindsight.cache.sharing import sharing_notes
+    from kindsight.cache.location import sharing_notes
 
     cache = Cache()
     entries = cache.entries()

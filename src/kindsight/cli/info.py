@@ -64,7 +64,7 @@ def collect() -> dict[str, Any]:
         kindsight, python, platform, machine, processor, cores, ...: the keys of ``--json``.
     """
     from kindsight.cache.folder import Cache
-    from kindsight.cache.sharing import sharing_notes
+    from kindsight.cache.location import sharing_notes
     from kindsight.threads import count_cores
 
     cache = Cache()

@@ -34,7 +34,7 @@ from kindsight.cli.terminal.text import (
     printable,
     to_json,
 )
-from kindsight.dataset.ignored import ignored_text
+from kindsight.dataset.names import ignored_text
 from kindsight.encoding import escape_name
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent

@@ -16,7 +16,7 @@ from kindsight.cli.terminal.options import (
     with_data_options,
 )
 from kindsight.cli.terminal.text import Paint, note, print_json, printable, say
-from kindsight.dataset.ignored import ignored_counts, ignored_text
+from kindsight.dataset.names import ignored_counts, ignored_text
 from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from kindsight.dataset.open import open_dataset as open_dataset
     from kindsight.dataset.open import open_splits as open_splits
     from kindsight.dataset.options import DataOptions as DataOptions
-    from kindsight.dataset.splits.folds import fold_indices as fold_indices
+    from kindsight.dataset.properties import with_value_range as with_value_range
+    from kindsight.dataset.splits.groups import fold_indices as fold_indices
     from kindsight.dataset.splits.settings import SplitSettings as SplitSettings
     from kindsight.dataset.splits.settings import check_split as check_split
     from kindsight.dataset.splits.stratified import random_split as random_split
     from kindsight.dataset.table import SPLITS as SPLITS
     from kindsight.dataset.table import ImageDataset as ImageDataset
     from kindsight.dataset.table import write_dataset as write_dataset
-    from kindsight.dataset.value_range import with_value_range as with_value_range
 
 _HOMES = {
     "SPLITS": "table",
@@ -35,7 +35,7 @@ _HOMES = {
     "SplitSettings": "splits.settings",
     "as_dataset": "open",
     "check_split": "splits.settings",
-    "fold_indices": "splits.folds",
+    "fold_indices": "splits.groups",
     "from_arrays": "loaders.arrays",
     "from_files": "loaders.sources",
     "from_folder": "loaders.sources",
@@ -44,7 +44,7 @@ _HOMES = {
     "open_dataset": "open",
     "open_splits": "open",
     "random_split": "splits.stratified",
-    "with_value_range": "value_range",
+    "with_value_range": "properties",
     "write_dataset": "table",
 }
 

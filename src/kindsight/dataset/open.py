@@ -14,22 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.ignored import (
-    LINK_OUTSIDE,
-    MAX_IGNORED_FILES,
-    IgnoredFile,
-    IgnoredFiles,
-)
-from kindsight.dataset.label_map import check_label_map, read_label_map
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
-from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
-from kindsight.dataset.loaders.folder_tables import (
-    data_files,
-    find_split_files,
-    folder_of_tables,
-    open_table_of_labels,
-)
 from kindsight.dataset.loaders.folders import Tree, arrange, similar_names
 from kindsight.dataset.loaders.from_names import (
     UNLABELLED,
@@ -38,12 +24,27 @@ from kindsight.dataset.loaders.from_names import (
     with_names,
 )
 from kindsight.dataset.loaders.npz import from_npz
+from kindsight.dataset.loaders.renames import check_label_map, read_label_map, rename_labels
 from kindsight.dataset.loaders.sources import from_files, from_folder
-from kindsight.dataset.loaders.tables import from_table
+from kindsight.dataset.loaders.table_files import ARRAY_ENDINGS, is_file_of_images
+from kindsight.dataset.loaders.tables import (
+    data_files,
+    find_split_files,
+    folder_of_tables,
+    from_table,
+    open_table_of_labels,
+)
 from kindsight.dataset.loaders.values import NoLabelsError
-from kindsight.dataset.names import n_images, quoted, quoted_list
+from kindsight.dataset.names import (
+    LINK_OUTSIDE,
+    MAX_IGNORED_FILES,
+    IgnoredFile,
+    IgnoredFiles,
+    n_images,
+    quoted,
+    quoted_list,
+)
 from kindsight.dataset.options import DataOptions
-from kindsight.dataset.renames import rename_labels
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError, ImageError

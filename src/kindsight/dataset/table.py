@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight import dataset as package
-from kindsight.dataset.ignored import MAX_IGNORED_FILES, IgnoredFile
 from kindsight.dataset.labels import class_indices
-from kindsight.dataset.names import n_images, quoted
+from kindsight.dataset.names import MAX_IGNORED_FILES, IgnoredFile, n_images, quoted
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 

@@ -16,19 +16,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kindsight.dataset.ignored import (
+from kindsight.dataset.names import (
     HIDDEN_WITH_IMAGES,
+    IMAGE_EXTENSIONS,
     LINK_BROKEN,
     LINK_OUTSIDE,
     LINK_REPEATED,
     LINK_TO_PARENT,
     NOT_AN_IMAGE,
+    UNREAD_EXTENSIONS,
     UNREADABLE_FOLDER,
     IgnoredFiles,
-)
-from kindsight.dataset.names import (
-    IMAGE_EXTENSIONS,
-    UNREAD_EXTENSIONS,
     extension_of,
     is_hidden_clutter,
     why_folder_is_ignored,

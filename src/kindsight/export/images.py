@@ -13,7 +13,7 @@ from PIL import Image
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
-from kindsight.dataset.renames import rename_labels
+from kindsight.dataset.loaders.renames import rename_labels
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError, KindsightError, UsageError
 from kindsight.images import resize_image

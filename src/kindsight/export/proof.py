@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kindsight.evaluation.intervals import wilson_interval
 from kindsight.export.images import Reference
 from kindsight.export.target import Bounds, ExportedModel, FileModel, Outputs
-from kindsight.uncertainty.decisions import Decisions
+from kindsight.uncertainty.prediction import Decisions
 
 __all__ = ["Accuracy", "Difference", "FromFiles", "Proof", "compare", "prove"]
 

@@ -20,7 +20,7 @@ from kindsight.export.proof import Proof, prove
 from kindsight.export.target import Exporter, version_of
 from kindsight.files import write_json, write_text
 from kindsight.training.common import Progress
-from kindsight.uncertainty.decisions import Decisions
+from kindsight.uncertainty.prediction import Decisions
 
 __all__ = [
     "DESCRIPTION_FILE",

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._affine import Fill, affine_matrices, warp_into
 from kindsight.preprocessing._random_parameters import GLOBAL, BatchParameters, Source, draw_many
-from kindsight.preprocessing._standardize import constant_factor
-from kindsight.preprocessing._transforms import brighten_into, shift_channels_into
+from kindsight.preprocessing._transforms import brighten_into, constant_factor, shift_channels_into
 from kindsight.threads import count_cores
 
 # Limits of the memory that is kept for reuse, for the whole process.

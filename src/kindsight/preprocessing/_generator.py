@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.preprocessing import _keras, _standardize
+from kindsight.preprocessing import _keras
+from kindsight.preprocessing import _transforms as _standardize
 from kindsight.preprocessing._dataframe import DataFrameIterator
 from kindsight.preprocessing._directory import DirectoryIterator
 from kindsight.preprocessing._numpy_array import NumpyArrayIterator

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.ignored import IgnoredFile
+from kindsight.dataset.names import IgnoredFile
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kindsight.dataset.ignored import IgnoredFile, counts_by_class
+from kindsight.dataset.names import IgnoredFile, counts_by_class
 from kindsight.report.data import CROSS_VALIDATION, Predictions, ReportData, SkippedImage
 from kindsight.report.drawing.charts import thinned
 from kindsight.report.drawing.curves import curve_table, draw_curve, phase_table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kindsight.dataset.image_sizes import typical_sides
+from kindsight.dataset.properties import typical_sides
 from kindsight.diagnosis.commands import train_command
 from kindsight.report.format import percent
 from kindsight.runs.settings import TrainSettings

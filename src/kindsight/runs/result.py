@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.ignored import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.dataset.labels import class_indices
+from kindsight.dataset.names import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
-from kindsight.cache.sharing import sharing_notes
+from kindsight.cache.location import sharing_notes
 from kindsight.dataset.splits.settings import check_split
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Predictions, Reference

@@ -1,16 +1,17 @@
-"""The prediction for one image."""
+"""The prediction for one image, and whether it gets a label, by the rules of a bundle."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import ImageError
+from kindsight.bundle import JSON_FILE, Bundle
+from kindsight.errors import BundleError, ImageError, SettingsError, UsageError
 
-__all__ = ["CLIPPED", "Prediction", "Reason"]
+__all__ = ["Decisions", "Prediction", "Reason"]
 
 CLIPPED = 0.001
 """Fraction of an image's samples outside of the range of values from which it counts as clipped."""
@@ -89,3 +90,145 @@ class Prediction:
             return []
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[index], float(self.probabilities[index])) for index in order]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The rules by which a prediction gets a label or a reason, and a set.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Confidence below which a prediction is unsure.
+    unknown : float or None
+        Out-of-distribution score from which an image is unknown.
+    quantiles : array or None
+        float64 (classes,): conformity scores up to which a class is in a prediction set.
+    note : str
+        A sentence for the user on a target of the training that has no threshold.
+    """
+
+    threshold: float | None = None
+    unknown: float | None = None
+    quantiles: NDArray[np.float64] | None = None
+    note: str = ""
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a prediction may have no label."""
+        return self.threshold is not None or self.unknown is not None
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Bundle,
+        *,
+        always: bool = False,
+        target_accuracy: float | None = None,
+        target_coverage: float | None = None,
+        sets: float | None = None,
+        sets_per_class: bool | None = None,
+    ) -> Decisions:
+        """Return the rules of a bundle; arguments as of :class:`kindsight.Predictor`."""
+        asked = target_accuracy is not None or target_coverage is not None
+        if always and asked:
+            raise SettingsError(
+                "`always`, which labels every image, excludes `target_accuracy` and "
+                "`target_coverage`. Leave one of them out."
+            )
+        parts = bundle.uncertainty
+        try:
+            quantiles = _quantiles(bundle, parts, sets, sets_per_class)
+            if always:
+                return cls(quantiles=quantiles)
+            unknown = _number(parts.get("unknown", {}), "threshold")
+            if asked:
+                threshold, note = _new_threshold(bundle, parts, target_accuracy, target_coverage)
+            else:
+                threshold, note = _stored_threshold(parts.get("unsure", {}))
+        except UsageError as error:
+            if isinstance(error, SettingsError):
+                raise
+            raise BundleError(f"{bundle.folder / JSON_FILE} is invalid: {error}") from error
+        return cls(threshold, unknown, quantiles, note)
+
+    def decide(self, prediction: Prediction) -> Prediction:
+        """Return a prediction with its reason and its set, where there are rules for them."""
+        reason: Reason = ""
+        score, confidence = prediction.ood_score, prediction.confidence
+        if self.unknown is not None and score is not None and score > self.unknown:
+            reason = "unknown"
+        elif self.threshold is not None and confidence is not None and confidence < self.threshold:
+            reason = "unsure"
+        found = None if self.quantiles is None else self._set(prediction, self.quantiles)
+        if not reason and found is None:
+            return prediction
+        return replace(prediction, reason=reason, prediction_set=found)
+
+    def _set(self, prediction: Prediction, quantiles: NDArray[np.float64]) -> tuple[str, ...]:
+        # Imported here so that predicting without sets starts quickly.
+        from kindsight.evaluation.conformal import ConformalSets
+
+        assert prediction.probabilities is not None
+        inside = ConformalSets.contains(prediction.probabilities, quantiles)
+        order = np.argsort(-prediction.probabilities, kind="stable")
+        return tuple(prediction.classes[index] for index in order if inside[index])
+
+
+def _quantiles(
+    bundle: Bundle, parts: dict[str, Any], level: float | None, per_class: bool | None
+) -> NDArray[np.float64] | None:
+    """Return the quantiles of a level from the bundle's held-out scores."""
+    if level is None:
+        return None
+    from kindsight.evaluation.conformal import check_level
+    from kindsight.uncertainty.stored import StoredSets
+
+    check_level(level, "sets")
+    if "sets" not in parts:
+        use = ", or use ImageClassifier.conformalize and predict_set with labelled images"
+        raise SettingsError(_missing(bundle, "prediction sets", use))
+    stored = StoredSets.from_dict(parts["sets"], len(bundle.classes)).sets
+    if per_class is not None:
+        stored = replace(stored, per_class=per_class)
+    return stored.quantiles(level)
+
+
+def _new_threshold(
+    bundle: Bundle, parts: dict[str, Any], accuracy: float | None, coverage: float | None
+) -> tuple[float | None, str]:
+    """Return the threshold for a target other than the training's; SettingsError without one."""
+    from kindsight.uncertainty.stored import Unsure
+
+    if "unsure" not in parts:
+        raise SettingsError(_missing(bundle, "a threshold of confidence"))
+    unsure = Unsure.from_dict(parts["unsure"]).with_target(accuracy, coverage)
+    if fault := unsure.fault():
+        raise SettingsError(fault)
+    return unsure.threshold, ""
+
+
+def _stored_threshold(part: dict[str, Any]) -> tuple[float | None, str]:
+    """Return the training's threshold; a note where its target has none."""
+    threshold = _number(part, "threshold")
+    if threshold is not None or _number(part, "target_accuracy") is None:
+        return threshold, ""
+    from kindsight.uncertainty.stored import Unsure
+
+    return None, f"{Unsure.from_dict(part).fault()} Every image gets a label."
+
+
+def _number(part: dict[str, Any], name: str) -> float | None:
+    value = part.get(name)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not np.isfinite(value):
+        raise UsageError(f"{name!r} must be a number or null; got {str(value)[:80]!r}.")
+    return float(value)
+
+
+def _missing(bundle: Bundle, what: str, use: str = "") -> str:
+    return (
+        f"{bundle.folder} has no held-out predictions, which {what} are measured on: it was "
+        f"trained by an older kindsight, or without validation images. Train again{use}."
+    )

@@ -150,7 +150,7 @@ def test_all_splits_have_one_scale(tmp_path):
 
 
 def test_large_arrays_are_converted_in_blocks(tmp_path, monkeypatch):
-    from kindsight.dataset.loaders import pixels
+    from kindsight.dataset.loaders import arrays as pixels
 
     monkeypatch.setattr(pixels, "_BLOCK", 25)
     file = saved(tmp_path / "d.npz", x=X / 255, y=Y)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from kindsight.dataset import DataOptions, ImageDataset, from_files, from_table, open_dataset
-from kindsight.dataset.loaders import csv_table, parquet_table
+from kindsight.dataset.loaders import table_files as csv_table
+from kindsight.dataset.loaders import table_files as parquet_table
 from kindsight.errors import DatasetError, MissingExtraError, SettingsError
 
 

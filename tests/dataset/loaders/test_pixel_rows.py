@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.dataset import DataOptions, ImageDataset, from_table
-from kindsight.dataset.loaders import csv_table, pixel_rows
+from kindsight.dataset.loaders import pixel_rows
 from kindsight.dataset.loaders import pixel_rows as blocks
+from kindsight.dataset.loaders import table_files as csv_table
 from kindsight.errors import DatasetError
 
 

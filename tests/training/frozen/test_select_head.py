@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import fold_indices
 from kindsight.evaluation import calibrate
 from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
 from kindsight.models.heads import LinearHead, RBFHead

@@ -11,11 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult, Finding
-from kindsight.checks.context import CheckContext
+from kindsight.checks.context import CheckContext, principal_components
 from kindsight.checks.duplicates.linking import DisjointSets
 from kindsight.checks.duplicates.registration import crop_similarity
 from kindsight.checks.duplicates.search import Duplicates, find_duplicates
-from kindsight.checks.feature_space import principal_components
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = [
@@ -201,7 +200,7 @@ def nearest_pairs(
     - `vectors`: float32 array (n, width); features.
     - `neighbours`: neighbours per image.
     - `minimum`: minimum cosine similarity.
-    - `blocks`: as for :func:`kindsight.checks.feature_space.principal_components`.
+    - `blocks`: as for :func:`kindsight.checks.context.principal_components`.
     - `seed`: seed of the components and centres.
 
     Returns

@@ -10,8 +10,13 @@ import numpy as np
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.dataset.ignored import NOT_AN_IMAGE
-from kindsight.dataset.names import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, extension_of, quoted
+from kindsight.dataset.names import (
+    IMAGE_EXTENSIONS,
+    NOT_AN_IMAGE,
+    UNREAD_EXTENSIONS,
+    extension_of,
+    quoted,
+)
 
 __all__ = [
     "CaseCollisions",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult, per_image_or_summary
 from kindsight.checks.context import CheckContext
 from kindsight.dataset.names import extension_of
-from kindsight.dataset.value_range import describe_range
+from kindsight.dataset.properties import describe_range
 
 __all__ = [
     "EmptyFiles",

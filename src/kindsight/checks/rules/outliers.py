@@ -8,8 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult
-from kindsight.checks.context import CheckContext
-from kindsight.checks.feature_space import principal_components
+from kindsight.checks.context import CheckContext, principal_components
 
 __all__ = ["FALSE_ALARMS", "Outliers", "neighbour_distances", "tail_limit"]
 

@@ -26,8 +26,7 @@ from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 from kindsight.checks.rules.splits import NO_SPLITS, present_splits
 from kindsight.dataset.names import quoted
-from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import connected_components
+from kindsight.dataset.splits.groups import connected_components, fold_indices
 
 __all__ = [
     "ClassSourceBias",

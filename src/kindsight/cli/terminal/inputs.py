@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from kindsight.cli.terminal.command import raise_if_interrupted
 from kindsight.cli.terminal.text import printable
-from kindsight.dataset.ignored import IgnoredFiles
-from kindsight.dataset.loaders.csv_table import is_file_of_images
+from kindsight.dataset.loaders.table_files import is_file_of_images
+from kindsight.dataset.names import IgnoredFiles
 from kindsight.dataset.walk import Listing, walk
 from kindsight.encoding import not_decoded, text_encoding, unescape_name
 from kindsight.errors import DatasetError, ImageError

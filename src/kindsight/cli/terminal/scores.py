@@ -15,7 +15,7 @@ from kindsight.cli.terminal.evaluation import (
 )
 from kindsight.cli.terminal.summary import accuracy_line, facts
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable
-from kindsight.dataset.ignored import ignored_counts, ignored_text, reasons_by_class
+from kindsight.dataset.names import ignored_counts, ignored_text, reasons_by_class
 from kindsight.report.format import amount, percent
 
 if TYPE_CHECKING:

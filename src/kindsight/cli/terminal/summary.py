@@ -13,7 +13,7 @@ from kindsight.cli.terminal.findings import finding_lines
 from kindsight.cli.terminal.folds import fold_lines, folds_title
 from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
-from kindsight.dataset.ignored import ignored_text, reasons_by_class
+from kindsight.dataset.names import ignored_text, reasons_by_class
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 if TYPE_CHECKING:

@@ -179,7 +179,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
     """Return a note on images with values outside of the range of the training."""
-    from kindsight.dataset.value_range import describe_range
+    from kindsight.dataset.properties import describe_range
 
     value_range = predictor.bundle.spec.value_range
     images = f"{clipped:,} of {count:,} image{'s' * (count != 1)}"

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kindsight.dataset.ignored import IgnoredFiles
 from kindsight.dataset.loaders.from_names import loose_role
 from kindsight.dataset.loaders.values import Faults, NoLabelsError, row_numbers
-from kindsight.dataset.names import n_images, quoted, quoted_list
+from kindsight.dataset.names import IgnoredFiles, n_images, quoted, quoted_list
 from kindsight.dataset.walk import walk
 from kindsight.encoding import unescape_name
 from kindsight.errors import DatasetError

@@ -20,13 +20,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kindsight.dataset.ignored import MAX_IGNORED_FILES, IgnoredFile
 from kindsight.dataset.labels import MISSING, class_order
-from kindsight.dataset.loaders.arrays import from_arrays
+from kindsight.dataset.loaders.arrays import as_images, as_pixels, from_arrays, scaling_notes
 from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, with_names
-from kindsight.dataset.loaders.pixels import as_images, as_pixels, scaling_notes
 from kindsight.dataset.loaders.values import read_labels, resolve_labels
-from kindsight.dataset.names import n_images, quoted, quoted_list
+from kindsight.dataset.names import MAX_IGNORED_FILES, IgnoredFile, n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.several_labels import one_hot_labels
 from kindsight.dataset.table import ImageDataset, exclude_rows

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.loaders.csv_table import MAX_LINE_BYTES, CsvTable
-from kindsight.dataset.loaders.pixels import MAX_PIXEL_BYTES
+from kindsight.dataset.loaders.arrays import MAX_PIXEL_BYTES
+from kindsight.dataset.loaders.table_files import MAX_LINE_BYTES, CsvTable
 from kindsight.dataset.loaders.values import Faults
 from kindsight.dataset.names import quoted
 from kindsight.encoding import invalid_line

@@ -8,14 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kindsight.dataset.ignored import (
-    BESIDE_CLASSES,
-    LINK_OUTSIDE,
-    UNSUPPORTED_FORMAT,
-    IgnoredFiles,
-    ignored_notes,
-    ignored_text,
-)
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -25,8 +17,17 @@ from kindsight.dataset.loaders.folders import (
     arrange,
     check_classes,
 )
-from kindsight.dataset.names import n_images, quoted
-from kindsight.dataset.renames import find_renames
+from kindsight.dataset.loaders.renames import find_renames
+from kindsight.dataset.names import (
+    BESIDE_CLASSES,
+    LINK_OUTSIDE,
+    UNSUPPORTED_FORMAT,
+    IgnoredFiles,
+    ignored_notes,
+    ignored_text,
+    n_images,
+    quoted,
+)
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, reason_with_extension, walk
 from kindsight.encoding import unescape_name, valid_text

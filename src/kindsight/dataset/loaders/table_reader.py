@@ -8,15 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kindsight.dataset.joined_groups import joined_classes_note
 from kindsight.dataset.labels import MISSING, class_order
-from kindsight.dataset.loaders.arrays import from_arrays
-from kindsight.dataset.loaders.csv_table import CsvTable
+from kindsight.dataset.loaders.arrays import SCALED, from_arrays, shape_of_row, with_shape
 from kindsight.dataset.loaders.find_files import find_files, repeated_rows
-from kindsight.dataset.loaders.from_names import UNLABELLED, loose_role
-from kindsight.dataset.loaders.parquet_table import ParquetTable
+from kindsight.dataset.loaders.from_names import UNLABELLED, joined_classes_note, loose_role
 from kindsight.dataset.loaders.pixel_rows import read_pixel_rows
-from kindsight.dataset.loaders.pixels import SCALED, shape_of_row, with_shape
+from kindsight.dataset.loaders.table_files import CsvTable, ParquetTable
 from kindsight.dataset.loaders.values import (
     EXCLUDED,
     NoLabelsError,

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-from kindsight.dataset.loaders.csv_table import CsvTable
+from kindsight.dataset.loaders.table_files import CsvTable
 from kindsight.dataset.loaders.tables import find_columns
 from kindsight.dataset.loaders.values import EXCLUDED, read_splits
 from kindsight.dataset.names import n_images, quoted, quoted_list

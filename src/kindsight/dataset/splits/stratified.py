@@ -16,8 +16,13 @@ from fractions import Fraction
 
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
-from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import SMALLER_GROUPS, build_groups, content_key, group_indices
+from kindsight.dataset.splits.groups import (
+    SMALLER_GROUPS,
+    build_groups,
+    content_key,
+    fold_indices,
+    group_indices,
+)
 from kindsight.dataset.splits.leakage import duplicate_notes
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError, SettingsError

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kindsight.cache.in_use import mark_used
+from kindsight.cache.folder import mark_used
 from kindsight.cache.location import choose_cache
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ParityError, SettingsError, WeightsError

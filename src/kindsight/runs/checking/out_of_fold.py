@@ -12,8 +12,7 @@ from kindsight.checks import CheckContext, OutOfFoldPredictions, RowFeatures
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.measurements import MeasuringObserver
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import connected_components
+from kindsight.dataset.splits.groups import connected_components, fold_indices
 from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
 from kindsight.training.frozen.features import compute_all_features

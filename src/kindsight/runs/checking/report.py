@@ -9,8 +9,8 @@ from typing import Any
 from kindsight.checks import SEVERITIES, CheckContext, CheckResult, Finding, all_checks
 from kindsight.checks.apply import RELABEL_CONFIDENCE, Corrections, correct
 from kindsight.checks.check import Check
-from kindsight.checks.runner import IGNORED
-from kindsight.dataset.ignored import ignored_counts
+from kindsight.checks.rules import IGNORED
+from kindsight.dataset.names import ignored_counts
 
 __all__ = ["COLUMNS", "CheckReport"]
 

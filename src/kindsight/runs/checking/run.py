@@ -19,7 +19,7 @@ from kindsight.checks import (
 )
 from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset, with_value_range
-from kindsight.dataset.loaders.folder_tables import data_files, folder_of_tables
+from kindsight.dataset.loaders.tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from kindsight.checks.apply import RELABEL_CONFIDENCE
-from kindsight.checks.runner import validate_codes
+from kindsight.checks.rules import validate_codes
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml
 

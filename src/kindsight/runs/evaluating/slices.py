@@ -247,8 +247,12 @@ def _table_columns(
 
 def _header(data: str, options: DataOptions) -> tuple[str, ...]:
     """Return the names of a table's columns, without those of paths, labels and splits."""
-    from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, PARQUET_ENDINGS, CsvTable
-    from kindsight.dataset.loaders.parquet_table import ParquetTable
+    from kindsight.dataset.loaders.table_files import (
+        ARRAY_ENDINGS,
+        PARQUET_ENDINGS,
+        CsvTable,
+        ParquetTable,
+    )
     from kindsight.dataset.loaders.tables import find_columns
 
     if not os.path.isfile(data) or data.lower().endswith(ARRAY_ENDINGS):  # noqa: PTH113

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.from_file import write_split
-from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.groups import fold_indices, group_indices
 from kindsight.dataset.splits.leakage import merge_groups
 from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.dataset.splits.stratified import check_group_counts

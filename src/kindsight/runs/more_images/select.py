@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.feature_space import principal_components
+from kindsight.checks.context import principal_components
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.trained_images import ALL_BITS, has_content
 

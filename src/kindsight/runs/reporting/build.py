@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.ignored import IgnoredFile
+from kindsight.dataset.names import IgnoredFile
 from kindsight.errors import BundleError, UsageError
 from kindsight.evaluation import Evaluation, distinct_images
 from kindsight.report.data import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.image_sizes import typical_sides
+from kindsight.dataset.properties import typical_sides
 from kindsight.errors import DatasetError, DivergedError
 from kindsight.models.networks.small_cnn import default_filters
 from kindsight.training.budget.plan import is_default_backbone, seconds_left

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.groups import fold_indices, group_indices
 from kindsight.evaluation import to_probabilities
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.ensemble import build_ensemble

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.image_sizes import typical_sides
+from kindsight.dataset.properties import typical_sides
 from kindsight.dataset.splits.groups import content_key
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.models.backbones.backbone import Backbone

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import fold_indices
 from kindsight.errors import DatasetError
 from kindsight.evaluation.learning_curve import CurveErrors
 from kindsight.models.backbones.backbone import FeatureLayout

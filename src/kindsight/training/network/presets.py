@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.image_sizes import typical_sides
+from kindsight.dataset.properties import typical_sides
 
 __all__ = [
     "COURSE",
