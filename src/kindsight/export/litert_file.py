@@ -7,8 +7,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from kindsight.models.formats.tflite import IDENTIFIER
-from kindsight.models.formats.unread_tables import aligned_buffer
+from kindsight.models.formats.tflite import IDENTIFIER, aligned_buffer
 from kindsight.models.runtime import schema
 
 __all__ = ["compact", "count_convolutions", "count_int8_weights", "read_whole", "to_float16"]
