@@ -126,7 +126,7 @@ def split_rows(labels: Sequence[str], seed: int) -> tuple[Any, Any]:
 
 def measure_split(prepared: Any, seed: int, promises: Sequence[float], others: Any) -> Figures:
     """Fit a classifier on a split; return what was measured on its test images, by name."""
-    from kindsight.training.uncertainty import measure_sets, measure_unsure
+    from kindsight.training.write_bundle import measure_sets, measure_unsure
 
     dataset = prepared.dataset
     train, test = split_rows(dataset.label, seed)

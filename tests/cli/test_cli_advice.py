@@ -372,7 +372,7 @@ def test_a_damaged_bundle_works_once_it_is_restored(run, tiny, coloured):
 def test_an_extra_that_a_message_names_installs_what_is_missing(run, tiny, coloured, monkeypatch):
     from importlib.metadata import requires
 
-    monkeypatch.setattr("kindsight.cli.prediction_files.find_spec", lambda name: None)
+    monkeypatch.setattr("kindsight.cli.terminal.prediction_files.find_spec", lambda name: None)
     for ending, package in (("xlsx", "xlsxwriter"), ("parquet", "pyarrow")):
         result = run("predict", tiny, "photos/test", "--out", f"new.{ending}")
         assert result.exit_code == 2 and f"pip install 'kindsight[{ending}]'" in result.stderr

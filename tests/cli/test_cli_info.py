@@ -5,7 +5,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from kindsight.cli import info
+from kindsight.cli import cache as info
 
 
 def test_what_a_report_of_a_bug_needs(run, monkeypatch):

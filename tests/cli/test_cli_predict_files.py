@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 from tiny_bundle import probabilities, write_bundle, write_image
 
-import kindsight.cli.prediction_files as files
+import kindsight.cli.terminal.prediction_files as files
 
 # Of one colour each: the mean blue, green and red decide.
 SHADES = {"sure": (0, 0, 250), "close": (0, 120, 124), "middle": (0, 60, 140)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kindsight.training.acceptance import is_clearly_better
+from kindsight.training.held_out import is_clearly_better
 
 
 def correct(*wrong):

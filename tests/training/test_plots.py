@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kindsight.errors import UsageError
-from kindsight.runs.reporting.figures import write_history_figures, write_learning_rate_figures
+from kindsight.runs.reporting.make import write_history_figures, write_learning_rate_figures
 from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.engine.plots import learning_rate_figure
 

@@ -32,8 +32,12 @@ from kindsight.training.near_duplicates import record_trained_images
 from kindsight.training.option_rules import unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.trainer import prepare
-from kindsight.training.uncertainty import measure_sets, measure_uncertainty, measure_unsure
-from kindsight.training.write_bundle import write_bundle
+from kindsight.training.write_bundle import (
+    measure_sets,
+    measure_uncertainty,
+    measure_unsure,
+    write_bundle,
+)
 from kindsight.uncertainty.stored import StoredSets, Unsure
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent
 
 if TYPE_CHECKING:
-    from kindsight.cli.prediction_files import PredictedImage
     from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.cli.terminal.prediction_files import PredictedImage
     from kindsight.dataset import DataOptions
     from kindsight.predictor import Prediction, Predictor
 
@@ -155,8 +155,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
-    from kindsight.cli.prediction_files import check_files
     from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.cli.terminal.prediction_files import check_files
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
@@ -402,7 +402,7 @@ def _format(given: str | None, json: bool) -> str:
 
 def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImage]:
     """Yield each prediction with a function that reads its image again."""
-    from kindsight.cli.prediction_files import PredictedImage, load_image
+    from kindsight.cli.terminal.prediction_files import PredictedImage, load_image
 
     for batch in images.batches():
         if isinstance(batch, bytes):
@@ -449,7 +449,11 @@ def _write_files(
     printed: bool,
 ) -> Iterator[str]:
     """Write sorted rows, the table of --out and the page of --sheet; yield a note for each."""
-    from kindsight.cli.prediction_files import least_confident_first, write_sheet, write_table
+    from kindsight.cli.terminal.prediction_files import (
+        least_confident_first,
+        write_sheet,
+        write_table,
+    )
 
     if not kept:
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from kindsight.errors import SettingsError
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.runs.folder import data_name
-from kindsight.runs.reporting.figures import write_learning_rate_figures
+from kindsight.runs.reporting.make import write_learning_rate_figures
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images
 from kindsight.training.common import Progress

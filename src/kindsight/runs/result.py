@@ -1,8 +1,10 @@
-"""What a training ends with: its scores, its result, and where the time went."""
+"""What a training ends with: its scores, its result, its notes, and where the time went."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,26 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset import ImageDataset
 from kindsight.dataset.labels import class_indices
-from kindsight.dataset.names import IgnoredFile, ignored_counts, skipped_counts
+from kindsight.dataset.names import IgnoredFile, ignored_counts, n_images, skipped_counts
+from kindsight.dataset.splits.leakage import Leakage
 from kindsight.diagnosis import Diagnosis
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import write_csv
 from kindsight.models.networks.small_cnn import NETWORKS
 from kindsight.report.data import Predictions
-from kindsight.training.common import training_sample
+from kindsight.report.format import interval, percent
+from kindsight.runs.settings import TrainSettings
+from kindsight.training.common import Progress, training_sample
 from kindsight.training.engine.history import History
 from kindsight.training.protocols import FittedModel
 
 __all__ = [
-    "Clock",
-    "Scored",
-    "TrainResult",
-    "predict_training_images",
-    "score",
-    "write_predictions",
-]
+    "Clock", "Scored", "TrainResult", "leakage_summary", "predict_training_images", "run_notes",
+    "score", "unsupported_notes", "write_predictions",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,3 +246,84 @@ class Clock:
     def total(self) -> dict[str, float]:
         """Return all stages and their total, in seconds."""
         return {**self.seconds, "total": round(time.monotonic() - self._start, 3)}
+
+
+def run_notes(
+    dataset: ImageDataset,
+    settings: TrainSettings,
+    folder: Path,
+    scored: Mapping[str, Scored],
+    leakage: Leakage,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[str, ...]:
+    """Return the notes on the data of a run; run all checks if the settings say so.
+
+    - `dataset`: as it was opened, with the unreadable images.
+    - `settings`: with ``check="full"`` the findings of all checks are written to the run folder.
+    - `folder`: the run folder.
+    - `scored`: the validation and test splits.
+    - `leakage`: duplicates across splits.
+    - `progress`: called with (stage, done, total).
+    - `clock`: measures the time of the checks.
+    """
+    notes = (*dataset.notes, *_leakage_notes(scored, leakage, dataset.classes))
+    if settings.check != "full":
+        return notes
+    # The checks need a tenth of a second to import.
+    from kindsight.runs.checking.run import check_run
+
+    found = check_run(dataset, settings, folder, progress)
+    clock.mark("checks")
+    return (*notes, found)
+
+
+def unsupported_notes(problems: Iterable[ImageError]) -> Iterator[str]:
+    """Yield what to do about skipped images of each unsupported format."""
+    reasons = Counter(error.reason for error in problems if error.code == "unsupported")
+    for reason, count in reasons.most_common():
+        yield f"Skipped: {n_images(count)}. {reason}"
+
+
+def leakage_summary(
+    leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
+) -> dict[str, object]:
+    """Return what ``kindsight train --json`` prints of leakage."""
+    clean = _without_leakage(scored, leakage, classes)
+    without = {name: None if each is None else each.to_dict() for name, each in clean.items()}
+    return {**leakage.to_dict(), **({"without": without} if without else {})}
+
+
+def _leakage_notes(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> Iterator[str]:
+    for name, clean in _without_leakage(scored, leakage, classes).items():
+        if clean is None:
+            yield f"Every image of the {name} split has a duplicate in the train split."
+            continue
+        known = scored[name].evaluation.images - clean.images
+        yield (
+            f"Without {known:,} images that have a duplicate in the train split, {name} accuracy "
+            f"is {percent(clean.accuracy)} on {clean.images:,} images "
+            f"(95% CI {interval(clean.accuracy_interval)})."
+        )
+
+
+def _without_leakage(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> dict[str, Evaluation | None]:
+    """Evaluate each split that has leakage without it; None where no image is left."""
+    leaking = set(leakage.leaking_rows)
+    found: dict[str, Evaluation | None] = {}
+    for name, part in scored.items():
+        clean = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        if clean.all():
+            continue
+        clean &= part.counted
+        predictions = part.predictions
+        found[name] = (
+            evaluate(predictions.probabilities[clean], predictions.targets[clean], classes)
+            if clean.any()
+            else None
+        )
+    return found

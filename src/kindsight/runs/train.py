@@ -30,15 +30,16 @@ from kindsight.runs.folder import claim_run
 from kindsight.runs.record import RunRecord, read_records
 from kindsight.runs.reporting.build import report_data
 from kindsight.runs.reporting.facts import ReportFacts
-from kindsight.runs.reporting.figures import write_history_figures
-from kindsight.runs.reporting.make import MODEL_CARD_FILE, write_report
-from kindsight.runs.reporting.notes import leakage_summary, run_notes, unsupported_notes
+from kindsight.runs.reporting.make import MODEL_CARD_FILE, write_history_figures, write_report
 from kindsight.runs.result import (
     Clock,
     Scored,
     TrainResult,
+    leakage_summary,
     predict_training_images,
+    run_notes,
     score,
+    unsupported_notes,
     write_predictions,
 )
 from kindsight.runs.settings import TrainSettings
@@ -53,13 +54,13 @@ from kindsight.training.engine.callbacks import (
 from kindsight.training.frozen.settings import parse_budget
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
-from kindsight.training.uncertainty import (
+from kindsight.training.write_bundle import (
     describe_uncertainty,
     measure_uncertainty,
     uncertainty_notes,
     unknown_notes,
+    write_bundle,
 )
-from kindsight.training.write_bundle import write_bundle
 
 if TYPE_CHECKING:
     from kindsight.runs.cross_validation import CrossValidation

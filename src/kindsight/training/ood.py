@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from kindsight.models.ood import OODScore
 from kindsight.threads import count_cores, map_ordered
-from kindsight.training.column_scale import ColumnScale, mean_and_scale
+from kindsight.training.common import ColumnScale, mean_and_scale
 from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [

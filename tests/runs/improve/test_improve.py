@@ -11,14 +11,13 @@ from typer.testing import CliRunner
 
 from fake_keras import FakeKeras, use_fake_keras
 from kindsight.cli.app import app
-from kindsight.cli.runs.improve import result_lines
+from kindsight.cli.improve import result_lines
 from kindsight.errors import BundleError, MissingExtraError, UsageError
 from kindsight.runs.improve import ImproveResult, improve, search
 from kindsight.runs.improve import run as improve_run
 from kindsight.runs.improve.changes import Factor, changed
-from kindsight.runs.improve.decision import Verdict
-from kindsight.runs.improve.images import plan_images
-from kindsight.runs.improve.original import budget_choices, settings_of
+from kindsight.runs.improve.experiments import Verdict
+from kindsight.runs.improve.original import budget_choices, plan_images, settings_of
 from kindsight.runs.record import load_run
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.train import train

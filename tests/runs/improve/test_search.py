@@ -7,12 +7,17 @@ from scipy import stats
 from kindsight.diagnosis import Diagnosis
 from kindsight.runs.improve import search as search_module
 from kindsight.runs.improve.changes import Factor, changed, describe, factors_of, frozen_head
-from kindsight.runs.improve.decision import Verdict, decide, loss_test
-from kindsight.runs.improve.experiments import FoldResult, StopExperiment
+from kindsight.runs.improve.experiments import (
+    FoldResult,
+    StopExperiment,
+    Verdict,
+    decide,
+    loss_test,
+)
 from kindsight.runs.improve.figure import nested_folds
+from kindsight.runs.improve.folder import Timer, work
 from kindsight.runs.improve.result import experiment_rows
 from kindsight.runs.improve.search import Search
-from kindsight.runs.improve.timing import Timer, work
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.history import EpochRow
 

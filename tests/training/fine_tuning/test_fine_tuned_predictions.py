@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from kindsight.training.fine_tuning.choices import choose_flips, choose_prediction, flipped_logits
 from kindsight.training.fine_tuning.train import _describe_prediction
-from kindsight.training.fine_tuning.tta import choose_flips, choose_prediction, flipped_logits
 
 TARGETS = np.array([0, 1] * 20)
 CORRECT = np.where(np.eye(2)[TARGETS] > 0, 2.0, -2.0).astype(np.float32)

@@ -6,8 +6,8 @@ import pytest
 from kindsight.augment import Augment
 from kindsight.training.engine.loop import StoppedError, TrainingData
 from kindsight.training.engine.plan import Phase
-from kindsight.training.fine_tuning import learning_rate as module
-from kindsight.training.fine_tuning.learning_rate import choose_learning_rate, trial_epochs
+from kindsight.training.fine_tuning import choices as module
+from kindsight.training.fine_tuning.choices import choose_learning_rate, trial_epochs
 
 
 class Bowl:

@@ -1,26 +1,116 @@
-"""The summary at the end of a training, and lines that other commands share with it."""
+"""The summary of a training, its findings and its folds, and lines that other commands share."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kindsight.cli.terminal.findings import finding_lines
-from kindsight.cli.terminal.folds import fold_lines, folds_title
 from kindsight.cli.terminal.options import as_typed
-from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
+from kindsight.cli.terminal.text import Paint, cells, hanging, line_width, printable, table, wrapped
 from kindsight.dataset.names import ignored_text, reasons_by_class
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 if TYPE_CHECKING:
+    from kindsight.diagnosis import Diagnosis
     from kindsight.evaluation import Evaluation
+    from kindsight.runs.cross_validation import CrossValidation
     from kindsight.runs.train import TrainResult
 
-__all__ = ["accuracy_line", "facts", "summary_lines"]
+__all__ = ["accuracy_line", "facts", "finding_lines", "summary_lines"]
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+FINDING_INDENT = 9
+
+
+def finding_lines(
+    findings: Sequence[Diagnosis], *, width: int, evidence: bool, commands: int
+) -> Iterator[str]:
+    """Yield lines for each finding.
+
+    Parameters
+    ----------
+    findings : sequence of Diagnosis
+    width : int
+        Of the lines, in columns.
+    evidence : bool
+        Whether to show the evidence.
+    commands : int
+        Commands shown for each finding.
+    """
+    paint = Paint(sys.stdout)
+    left = " " * FINDING_INDENT
+    for finding in findings:
+        title = paint(printable(finding.title), "bold", COLOURS[finding.severity])
+        code = printable(finding.code)
+        yield f"  {paint(code, 'dim')}{' ' * (FINDING_INDENT - 2 - cells(code))}{title}"
+        yield from (
+            left + line for line in wrapped(printable(finding.message), width - FINDING_INDENT)
+        )
+        if evidence and finding.evidence:
+            lines = wrapped(printable(finding.evidence), width - FINDING_INDENT)
+            yield from (left + paint(line, "dim") for line in lines)
+        for command in finding.commands[:commands]:
+            lines = command_lines(printable(command), width - FINDING_INDENT - 2)
+            yield from (left + paint(line, "cyan") for line in lines)
+
+
+def command_lines(command: str, width: int) -> list[str]:
+    """Return a command in lines that can be pasted, each but the last ending in a backslash.
+
+    It is broken before options only, so that a line may be longer than `width`.
+    """
+    words = [shlex.quote(word) for word in shlex.split(command)]
+    groups: list[str] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append(word)
+        else:
+            groups[-1] += f" {word}"
+    lines: list[str] = []
+    for group in groups:
+        if lines and cells(lines[-1]) + 1 + cells(group) <= width - 2:
+            lines[-1] += f" {group}"
+        else:
+            lines.append(group if not lines else f"    {group}")
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
+def folds_title(found: CrossValidation) -> str:
+    """Return the name of the accuracy: ``Cross-validation, 5 folds``."""
+    return f"Cross-validation, {amount(len(found.folds), 'fold')}"
+
+
+def fold_lines(found: CrossValidation, paint: Paint) -> Iterator[str]:
+    """Yield the spread of the folds, and a line for each fold."""
+    evaluations = found.evaluations()
+    accuracies = [each.accuracy for each in evaluations]
+    yield (
+        f"Folds: {percent(min(accuracies))} to {percent(max(accuracies))}, standard deviation "
+        f"{100 * found.standard_deviation:.1f} points"
+    )
+    yield ""
+    by_epochs = any(fold.history for fold in found.folds)
+    rows = [
+        (
+            str(fold.number),
+            f"{len(fold.rows):,}",
+            f"{len(fold.held_out):,}",
+            percent(each.accuracy),
+            interval(each.accuracy_interval),
+            f"{each.log_loss:.3f}",
+            *([str(fold.best_epoch or "")] if by_epochs else []),
+            duration(fold.seconds),
+        )
+        for fold, each in zip(found.folds, evaluations, strict=True)
+    ]
+    heads = ["fold", "trained on", "held out", "accuracy", "95% CI", "log loss"]
+    heads += ["best epoch"] if by_epochs else []
+    yield from table((*heads, "time"), rows, paint=paint, left=0)
+
 
 INDENT = 14
 SHOWN_FINDINGS = 3

@@ -14,7 +14,7 @@ from kindsight.checks.measurements import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.groups import connected_components, fold_indices
 from kindsight.models.backbones.backbone import FeatureLayout
-from kindsight.runs.checking.settings import CheckSettings
+from kindsight.runs.checking.report import CheckSettings
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.input_size import choose_input_size
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold

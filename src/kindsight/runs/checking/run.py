@@ -23,8 +23,7 @@ from kindsight.dataset.loaders.tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount
-from kindsight.runs.checking.report import CheckReport
-from kindsight.runs.checking.settings import CheckSettings
+from kindsight.runs.checking.report import CheckReport, CheckSettings
 from kindsight.runs.checking.write import PAGE_FILE, write_report
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.frozen.settings import FrozenTrainer

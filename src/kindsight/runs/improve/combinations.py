@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kindsight.errors import MissingExtraError
-from kindsight.runs.improve.changes import Factor
+from kindsight.runs.improve.changes import Changes, Factor
 from kindsight.runs.improve.experiments import Experiment
-from kindsight.runs.improve.remedies import Changes
 
 if TYPE_CHECKING:
     import optuna

@@ -13,20 +13,19 @@ from kindsight.evaluation import distinct_images
 from kindsight.evaluation.paired import compare_pair
 from kindsight.report.data import Predictions
 from kindsight.report.format import amount
-from kindsight.runs.improve.changes import describe
-from kindsight.runs.improve.decision import Verdict
+from kindsight.runs.improve.changes import Changes, describe
 from kindsight.runs.improve.experiments import (
     MIN_PROBABILITY,
     Experiment,
     FoldResult,
     Runs,
     StopExperiment,
+    Verdict,
 )
-from kindsight.runs.improve.images import ExperimentImages
-from kindsight.runs.improve.remedies import Changes
+from kindsight.runs.improve.folder import Timer
+from kindsight.runs.improve.original import ExperimentImages
 from kindsight.runs.improve.result import FinalFigure, OuterChoice
 from kindsight.runs.improve.search import Search
-from kindsight.runs.improve.timing import Timer
 
 __all__ = ["deciding_folds", "nested_folds", "on_test_split"]
 

@@ -1,10 +1,12 @@
-"""The folder of the experiments: one process at a time, and the time used so far."""
+"""The folder of the experiments, and their time: used so far, left, and needed by an experiment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from filelock import FileLock, Timeout
 from kindsight.errors import UsageError
 from kindsight.files import write_json
 from kindsight.runs.settings import TrainSettings
+from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 
-__all__ = ["LOCK_FILE", "claimed", "improve_folder", "write_state"]
+__all__ = ["LOCK_FILE", "Timer", "claimed", "improve_folder", "work", "write_state"]
 
 STATE_FILE, LOCK_FILE = "state.json", ".lock"
 MAX_STATE_BYTES = 1 << 20
@@ -80,3 +84,93 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         return {"settings": state["settings"], "seconds": float(state["seconds"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+# Work of one training image beside its multiplications: reading, augmentation, the step itself.
+IMAGE_WORK = 2e6
+# Share of an estimate that the next measurement replaces.
+UPDATE = 0.5
+
+
+class Timer:
+    """The time of a search, and the measured speed of trainings.
+
+    Parameters
+    ----------
+    seconds : float
+        The budget.
+    used : float
+        Seconds used before an interruption.
+    clock : callable
+        Returns seconds.
+
+    Attributes
+    ----------
+    unknown : float
+        Estimate for a model that was not trained yet.
+    """
+
+    def __init__(
+        self, seconds: float, used: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.seconds, self.unknown = seconds, 0.0
+        self._clock, self._begun = clock, clock() - used
+        self._rates: dict[str, float] = {}
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far."""
+        return self._clock() - self._begun
+
+    @property
+    def left(self) -> float:
+        """Seconds left; negative once the budget is exceeded."""
+        return self.seconds - self.used
+
+    def part(self, seconds: float) -> Timer:
+        """Return the timer of a part of the budget, with the same speeds."""
+        found = Timer(max(0.0, min(seconds, self.left)), clock=self._clock)
+        found.unknown, found._rates = self.unknown, self._rates
+        return found
+
+    def learn(self, settings: TrainSettings, images: int, seconds: float) -> None:
+        """Note how long a training took."""
+        kind = _kind(settings)
+        rate = seconds / work(settings, images)
+        before = self._rates.get(kind)
+        self._rates[kind] = rate if before is None else before + UPDATE * (rate - before)
+
+    def estimate(self, settings: TrainSettings, images: int) -> float:
+        """Return the seconds that a training will take.
+
+        If none of its kind was run, it is the training's own time budget, or else `unknown`.
+        """
+        rate = self._rates.get(_kind(settings))
+        if rate is not None:
+            return rate * work(settings, images)
+        trainer = settings.training()
+        budget = trainer.budget_seconds if isinstance(trainer, FrozenTrainer) else None
+        return self.unknown if budget is None else budget
+
+
+def work(settings: TrainSettings, images: int) -> float:
+    """Return the work of a training in units that only training of one kind share."""
+    trainer = settings.training()
+    if not isinstance(trainer, EpochTrainer):
+        return 1.0
+    passes = float(images * sum(phase.epochs for phase in trainer.plan().phases))
+    if not isinstance(trainer, NetworkTrainer):
+        return passes
+    multiplications, channels = 0, 3
+    for row in trainer.network().layers(2):
+        if row.name.startswith("conv"):
+            multiplications += 9 * channels * prod(row.output)
+            channels = row.output[-1]
+    return passes * (multiplications + IMAGE_WORK)
+
+
+def _kind(settings: TrainSettings) -> str:
+    trainer, tuned = settings.training(), ""
+    if isinstance(trainer, FrozenTrainer):
+        tuned = f" {trainer.fine_tune_mode} {trainer.budget}"
+    return f"{type(trainer).__name__} {settings.model}{tuned}"

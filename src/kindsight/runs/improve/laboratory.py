@@ -17,7 +17,7 @@ from kindsight.evaluation import distinct_images
 from kindsight.files import copy_file, write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.runs.cross_validation import Fold, StageProgress, fit_fold, fold_file
-from kindsight.runs.improve.changes import changed
+from kindsight.runs.improve.changes import Changes, changed
 from kindsight.runs.improve.experiments import (
     MIN_PROBABILITY,
     FoldResult,
@@ -25,8 +25,7 @@ from kindsight.runs.improve.experiments import (
     OutOfTime,
     StopExperiment,
 )
-from kindsight.runs.improve.images import ExperimentImages
-from kindsight.runs.improve.remedies import Changes
+from kindsight.runs.improve.original import ExperimentImages
 from kindsight.runs.record import RunRecord
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data

@@ -13,25 +13,24 @@ from kindsight.diagnosis import Diagnosis
 from kindsight.errors import UsageError
 from kindsight.files import copy_file
 from kindsight.report.format import amount, duration
-from kindsight.runs.improve.changes import describe
+from kindsight.runs.improve.changes import Changes, describe, smaller_sizes
 from kindsight.runs.improve.combinations import require_optuna
-from kindsight.runs.improve.decision import Verdict
-from kindsight.runs.improve.experiments import Experiment
+from kindsight.runs.improve.experiments import Experiment, Verdict
 from kindsight.runs.improve.figure import deciding_folds, nested_folds, on_test_split
-from kindsight.runs.improve.folder import LOCK_FILE, claimed, improve_folder, write_state
-from kindsight.runs.improve.images import USUAL_FOLDS, final_settings, plan_images
+from kindsight.runs.improve.folder import LOCK_FILE, Timer, claimed, improve_folder, write_state
 from kindsight.runs.improve.laboratory import Laboratory, OuterFold
 from kindsight.runs.improve.original import (
+    USUAL_FOLDS,
     budget_choices,
     computing_seconds,
+    final_settings,
     findings_of,
+    plan_images,
     seconds_of,
     settings_of,
 )
-from kindsight.runs.improve.remedies import Changes, smaller_sizes
 from kindsight.runs.improve.result import FinalFigure, ImproveResult, experiment_rows
 from kindsight.runs.improve.search import Search
-from kindsight.runs.improve.timing import Timer
 from kindsight.runs.record import RunRecord, load_run
 from kindsight.runs.reporting.build import report_data
 from kindsight.runs.reporting.facts import ReportFacts

@@ -7,24 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kindsight.runs.improve.changes import (
+    Changes,
     Factor,
     changed,
     doubled_epochs,
     factors_of,
     frozen_head,
     remedies_of,
+    smaller_sizes,
 )
 from kindsight.runs.improve.combinations import Combinations
-from kindsight.runs.improve.decision import Verdict, accepts, decide, no_change
 from kindsight.runs.improve.experiments import (
     Experiment,
     FoldResult,
     OutOfTime,
     Runs,
     StopExperiment,
+    Verdict,
+    accepts,
+    decide,
+    no_change,
 )
-from kindsight.runs.improve.remedies import Changes, smaller_sizes
-from kindsight.runs.improve.timing import Timer
+from kindsight.runs.improve.folder import Timer
 from kindsight.training.engine.history import EpochRow
 from kindsight.training.network.settings import EpochTrainer
 

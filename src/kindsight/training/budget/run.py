@@ -45,6 +45,7 @@ from kindsight.training.budget.wider import start_from_one_backbone, try_wider
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback, notify_interrupt
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
+from kindsight.training.fine_tuning.choices import choose_flips
 from kindsight.training.fine_tuning.images import (
     AUGMENTATION,
     MAX_COPIES,
@@ -54,7 +55,6 @@ from kindsight.training.fine_tuning.images import (
 )
 from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES, FineTuningState
 from kindsight.training.fine_tuning.train import ENDED, FittedFineTuned, StopNow, keep_frozen, train
-from kindsight.training.fine_tuning.tta import choose_flips
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer

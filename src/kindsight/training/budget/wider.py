@@ -14,7 +14,6 @@ from typing import Any
 from kindsight.errors import DatasetError
 from kindsight.models.backbones.table import JOINER, get_backbone, split_model_name
 from kindsight.models.backbones.tta import FLIPS
-from kindsight.training.acceptance import is_clearly_better
 from kindsight.training.budget.plan import (
     DEFAULT,
     MIDDLE_CROPS,
@@ -30,6 +29,7 @@ from kindsight.training.fine_tuning.state import FineTuningState
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.held_out import is_clearly_better
 
 __all__ = ["start_from_one_backbone", "try_wider"]
 

@@ -22,9 +22,8 @@ from kindsight.training.activation_cache import (
     cache_activations,
 )
 from kindsight.training.engine.plan import Phase
-from kindsight.training.fine_tuning.learning_rate import LEARNING_RATES
+from kindsight.training.fine_tuning.choices import LEARNING_RATES, describe_flips
 from kindsight.training.fine_tuning.state import FineTuningState
-from kindsight.training.fine_tuning.tta import describe_flips
 
 __all__ = [
     "AUGMENTATION",

@@ -17,15 +17,15 @@ from kindsight.errors import DivergedError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate, to_probabilities
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.threads import count_cores
-from kindsight.training.acceptance import ENSEMBLE_MARGIN, MARGIN, is_clearly_better
 from kindsight.training.common import balanced_weights, class_targets
 from kindsight.training.engine.callbacks import notify_interrupt, notify_monitor
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
+from kindsight.training.fine_tuning.choices import LEARNING_RATES
 from kindsight.training.fine_tuning.images import TrainingImages
-from kindsight.training.fine_tuning.learning_rate import LEARNING_RATES
 from kindsight.training.fine_tuning.state import DECISIONS_FILE, MONITOR, FineTuningState
 from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.held_out import ENSEMBLE_MARGIN, MARGIN, is_clearly_better
 from kindsight.training.network.fit import (
     CHECKPOINT_SECONDS,
     KERAS_FILE,

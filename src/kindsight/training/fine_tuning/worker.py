@@ -34,8 +34,13 @@ from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.engine.worker import train_job
-from kindsight.training.fine_tuning.learning_rate import choose_learning_rate, trial_epochs
-from kindsight.training.fine_tuning.tta import build_predictor, choose_prediction, flipped_logits
+from kindsight.training.fine_tuning.choices import (
+    build_predictor,
+    choose_learning_rate,
+    choose_prediction,
+    flipped_logits,
+    trial_epochs,
+)
 
 __all__ = ["main"]
 

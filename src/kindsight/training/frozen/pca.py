@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.training.column_scale import ColumnScale, mean_and_scale
+from kindsight.training.common import ColumnScale, mean_and_scale
 
 __all__ = [
     "MAX_PRODUCTS",

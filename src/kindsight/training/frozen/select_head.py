@@ -20,7 +20,7 @@ from kindsight.evaluation import calibrate, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.threads import count_cores, map_ordered
-from kindsight.training.column_scale import ColumnScale
+from kindsight.training.common import ColumnScale
 from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import (

@@ -1,9 +1,9 @@
-"""``kindsight improve``: experiments on a finished run, and a run with the best of them."""
+"""``kindsight diagnose`` and ``kindsight improve``: what limits a classifier, and experiments."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +23,62 @@ from kindsight.cli.terminal.text import (
 from kindsight.report.format import amount, duration, elide, percent
 
 if TYPE_CHECKING:
+    from kindsight.diagnosis import Diagnosis
     from kindsight.evaluation.paired import PairedComparison
     from kindsight.runs.improve.experiments import Experiment
+    from kindsight.runs.improve.folder import Timer
     from kindsight.runs.improve.result import ExperimentRow, ImproveResult
     from kindsight.runs.improve.search import Search
-    from kindsight.runs.improve.timing import Timer
 
-__all__ = ["improve"]
+__all__ = ["diagnose", "improve"]
+
+COMMANDS = 4
+"""Commands shown for each finding."""
+
+MAX_WIDTH = 110
+
+
+def diagnose(
+    run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find what limits a trained classifier, and what to try first.
+
+    Analyses the training curves, the predictions and the images of a run: overfitting,
+    underfitting, learning rate, labels, leakage, calibration and more. Differences that noise
+    explains are not reported.
+
+    Example: kindsight diagnose runs/photos-1
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.runs.diagnosing import diagnose as diagnose_run
+
+    with watching(quiet) as progress:
+        progress("measure", 0, 0)
+        findings = diagnose_run(run)
+    if json:
+        print_json({"run": run, "findings": [finding.to_dict() for finding in findings]})
+    else:
+        say(*_lines(run, findings))
+
+
+def _lines(run: str, findings: Sequence[Diagnosis]) -> Iterator[str]:
+    from kindsight.cli.terminal.summary import finding_lines
+    from kindsight.report.format import amount
+
+    paint = Paint(sys.stdout)
+    if not findings:
+        yield paint(f"{printable(run)}: no findings", "bold", "green")
+        yield "  No problem was found that noise does not explain. More or other images may help."
+        return
+    yield paint(f"{printable(run)}: {amount(len(findings), 'finding')}", "bold")
+    width = min(line_width(), MAX_WIDTH)
+    for finding in findings:
+        yield ""
+        yield from finding_lines([finding], width=width, evidence=True, commands=COMMANDS)
+
 
 MIN_CHANGE = 24
 BAR_COLUMNS = 45  # of the bar and its numbers

@@ -1,4 +1,4 @@
-"""``kindsight suggest``: rank unlabelled images to label next."""
+"""``kindsight suggest`` and ``kindsight learning-curve``: what to label next, and its gain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,15 +19,25 @@ from kindsight.cli.terminal.options import (
     Workers,
     with_data_options,
 )
-from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
+from kindsight.cli.terminal.text import (
+    Paint,
+    line_width,
+    note,
+    print_json,
+    printable,
+    say,
+    table,
+    wrapped,
+)
 from kindsight.errors import ImageError, SettingsError
-from kindsight.report.format import amount, elide, percent
+from kindsight.report.format import amount, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
+    from kindsight.evaluation.learning_curve import LearningCurve
     from kindsight.runs.more_images.suggest import Suggestions
 
-__all__ = ["suggest"]
+__all__ = ["learning_curve", "suggest"]
 
 SHOWN = 10
 """Number of suggestions shown in the terminal."""
@@ -95,7 +105,7 @@ def suggest(  # noqa: PLR0913 (one parameter for each option)
     if json:
         print_json({**found.to_dict(), "out": out, "sheet": sheet})
         return
-    say(*_lines(found, out, sheet))
+    say(*_suggestion_lines(found, out, sheet))
     if found.problems and not quiet:
         note(f"{amount(len(found.problems), 'image')} could not be read and were skipped.")
 
@@ -120,7 +130,7 @@ def _files(
     return out, sheet
 
 
-def _lines(found: Suggestions, out: str | None, sheet: str | None) -> Iterator[str]:
+def _suggestion_lines(found: Suggestions, out: str | None, sheet: str | None) -> Iterator[str]:
     from kindsight.cli.terminal.summary import facts
 
     paint = Paint(sys.stdout)
@@ -190,3 +200,93 @@ def _sheet(found: Suggestions, run: str) -> str:
     return render_suggestions(
         run, shown, total=len(found), lead=" ".join(lead), created=time.strftime("%Y-%m-%d %H:%M")
     )
+
+
+SHOWN_CLASSES = 20
+"""Classes in the table; the others are in the output of --json."""
+
+WIDEST_CLASS = 30
+"""Maximum width of a class name, in columns."""
+
+
+def learning_curve(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder or table of the run's images, if they have moved.  "
+            "[default: as in the training]",
+        ),
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure whether more images would help.
+
+    Fits the head again on subsets of the training images, and extrapolates the accuracy by a power
+    law. Writes learning_curve.json to the run folder, for kindsight report.
+
+    Example: kindsight learning-curve runs/photos-1
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.runs.more_images.learning_curve import learning_curve as measure
+
+    with watching(quiet) as progress:
+        found = measure(run, data=data, workers=workers, progress=progress)
+    if json:
+        print_json({"run": run, **found.to_dict()})
+        return
+    say(*_curve_lines(found, run))
+    if not quiet:
+        note(f"suggest ranks unlabelled images to label next: kindsight suggest {run} FOLDER")
+
+
+def _curve_lines(curve: LearningCurve, run: str) -> Iterator[str]:
+    from kindsight.cli.terminal.summary import facts
+
+    paint = Paint(sys.stdout)
+    yield paint(f"Learning curve of {printable(run)}", "bold")
+    yield ""
+    judged = len(curve.errors.targets)
+    yield from facts(
+        {"model": curve.facts["model"], "images": f"{judged:,}, {curve.facts['held_out']}"}, paint
+    )
+    yield ""
+    values = curve.to_dict()
+    rows = [_row(point, "") for point in values["points"]]
+    rows += [_row(_expected(curve, factor), f"expected, {factor} times") for factor in (2, 4)]
+    header = ("training images", "accuracy", "90% interval", "")
+    yield from table(header, rows, paint=paint, left=0)
+    yield ""
+    for line in wrapped(values["sentence"], line_width(), 2):
+        yield paint(line, "bold")
+    yield ""
+    yield from table(
+        ("class", "images", "gain of twice as many", "90% interval"),
+        [_class_row(entry) for entry in values["classes"][:SHOWN_CLASSES]],
+        paint=paint,
+    )
+    if len(values["classes"]) > SHOWN_CLASSES:
+        yield f"  and {len(values['classes']) - SHOWN_CLASSES} more classes (all with --json)"
+
+
+def _expected(curve: LearningCurve, factor: int) -> dict[str, Any]:
+    images = factor * curve.images
+    accuracy, low, high = curve.accuracy(images)
+    return {"images": images, "accuracy": accuracy, "low": low, "high": high}
+
+
+def _row(point: dict[str, Any], remark: str) -> tuple[str, ...]:
+    ends = interval((point["low"], point["high"]))
+    return f"{point['images']:,}", percent(point["accuracy"]), ends, remark
+
+
+def _class_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    name = printable(elide(entry["name"], WIDEST_CLASS))
+    if entry["gain"] is None:
+        return name, f"{entry['images']:,}", "too few held-out images", ""
+    gain, low, high = (f"{100 * entry[key]:.1f}" for key in ("gain", "low", "high"))
+    return name, f"{entry['images']:,}", f"{gain} points of recall", f"{low}\N{EN DASH}{high}"
