@@ -408,3 +408,12 @@ def test_predictions_of_two_sizes_are_compared(tmp_path):
     assert loss.figure == pytest.approx(-np.log([0.9, 0.8, 0.6]).mean(), abs=1e-6)
     assert section.notes[0] == "128 px was chosen; tried: 128, 224."
     assert "+33.33 points" in section.notes[1] and "no loss beyond noise" in section.notes[1]
+
+
+# Cold start
+
+
+def test_the_cold_start_is_compared_with_bare_litert(trained, photos):
+    section = module("predict").measure(trained.run, photos / "ring" / "ring 004.jpg", 1)
+    assert [row.what for row in section.rows][:2] == ["kindsight.Predictor", "kindsight predict"]
+    assert all(row.figure > 0 and row.rival == "bare LiteRT" for row in section.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = {
+    "own-tensorflow",
     "train",
     "lite1",
     "lite2",
@@ -171,7 +173,8 @@ def test_the_guide_lists_the_dependencies_without_opencv() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     names = {Requirement(line).name for line in done.stdout.splitlines()}
-    wanted = {item.name for item in requirements()} - {"opencv-python-headless"}
+    wanted = {item.name for item in [*requirements(), *requirements("own-tensorflow")]}
+    wanted -= {"opencv-python-headless"}
     assert names == wanted
 
 
@@ -224,20 +227,23 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
-@pytest.fixture(scope="session")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def build_wheel(source: Path, folder: Path) -> set[str]:
     """Build the wheel as a release does and list what is in it."""
     pytest.importorskip("hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
+        cwd=source,
         check=True,
         capture_output=True,
     )
     (wheel,) = folder.glob("kindsight-*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
+
+
+@pytest.fixture(scope="session")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel_names: set[str]) -> None:
@@ -250,3 +256,31 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel_names:
     assert published == source
     assert {"kindsight/py.typed", "kindsight/report/templates/report.html.j2"} <= published
     assert any(name.endswith("licenses/LICENSE") for name in wheel_names)
+
+
+def test_the_dockerfile_copies_all_that_the_wheel_is_built_from(
+    tmp_path: Path, wheel_names: set[str]
+) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    lines = re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE)
+    copied = {name for line in lines for name in line.split()[:-1]}
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    for name in copied:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, tmp_path / name)
+    assert build_wheel(tmp_path, tmp_path / "dist") == wheel_names
+
+
+def test_the_container_has_no_tensorflow_and_no_rights() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    (install,) = re.findall(r"pip .* install .*", dockerfile)
+    assert "[" not in install
+    last = dockerfile.rpartition("FROM ")[2]
+    assert re.search(r"^USER [1-9]\d*$", last, re.MULTILINE)
+    assert 'ENTRYPOINT ["kindsight"]' in last
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert set(bases) == {"python:${PYTHON}-slim"}
+    version = re.findall(r"ARG PYTHON=(.+)", dockerfile)[0]
+    assert version in SpecifierSet(PROJECT["requires-python"])

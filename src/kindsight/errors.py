@@ -17,10 +17,12 @@
 
 A message for invalid input states the rule, the value received and the cure. It names options in
 backticks, as in Python; the command line shows them as they are typed. A message for a failure says
-what happened, to what, and what to do. This module imports nothing.
+what happened, to what, and what to do. This module imports no other of kindsight.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 __all__ = [
     "BundleError",
@@ -66,10 +68,13 @@ class MissingExtraError(UsageError):
     what : str
         The feature that needs it, as the start of a sentence: ``"the demo"``.
     extra : str
-        The extra to install, as in ``pip install 'kindsight[extra]'``.
+        The extra to install, as in ``pip install 'kindsight[extra]'``. Where TensorFlow is
+        installed, ``"train"`` becomes ``"own-tensorflow"``, which installs no other over it.
     """
 
     def __init__(self, what: str, extra: str) -> None:
+        if extra == "train" and find_spec("tensorflow") is not None:
+            extra = "own-tensorflow"
         super().__init__(f"{what} needs an optional package: pip install 'kindsight[{extra}]'")
         self.extra = extra
 

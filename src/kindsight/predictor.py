@@ -1,43 +1,65 @@
-"""Predictions of a bundle, streamed in the order of the images; without TensorFlow."""
+"""The light runtime: a bundle and images in, predictions out; NumPy, image decoders and LiteRT.
+
+:class:`Predictor` is all that a program needs to use a classifier, and all that ``kindsight
+predict`` and ``kindsight evaluate`` use::
+
+    from kindsight import Predictor
+
+    predictor = Predictor("runs/photos-1")
+    for prediction in predictor.predict(["new/a.jpg", "new/b.jpg"]):
+        print(prediction.path, prediction.label, prediction.confidence)
+
+What happens between a file and its label, and where:
+
+1. **Bundle** (:mod:`kindsight.bundle`). ``bundle.json`` has the classes, the size of the images and
+   how they are resized, the temperature, and the rules by which an image gets no label.
+   ``model.tflite`` is the network; its digest is compared with the recorded one.
+2. **Read** (:mod:`kindsight.images.read`). The format is detected by content. The result is
+   uint8 (height, width, 3), RGB, 0-255: EXIF orientation applied, CMYK and grey converted,
+   transparency on white, 16 bits scaled to 8.
+3. **Resize** (:mod:`kindsight.images.resize`) to uint8 (h, w, 3), by the rules of ``bundle.json``.
+4. **Run** (:mod:`kindsight.models.runtime`). The network takes the pixels as float32, 0-255;
+   scaling and normalisation are layers of it. It returns the logits ``z``, float32 (classes,), and
+   for most bundles an out-of-distribution score.
+5. **Probabilities**: ``p = exp(z / T) / sum(exp(z / T))`` with the temperature ``T``.
+6. **Label** (:mod:`kindsight.uncertainty.prediction`). ``unknown`` if the score is above its
+   threshold, else ``unsure`` if ``max(p)`` is below its own, else the most probable class.
+
+Images are read and run in small batches on all cores, and predictions are yielded in the order of
+the images. An unreadable image has a prediction with an ``error``. Memory does not grow with the
+number of images.
+
+Of other packages, this module and all that it imports use NumPy, OpenCV, Pillow, simplejpeg and
+ai-edge-litert alone. TensorFlow, Keras, SciPy and scikit-learn need not be installed.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from kindsight.bundle import Bundle, load_bundle
-from kindsight.dataset.labels import class_indices
 from kindsight.dataset.loaders.arrays import single_images, to_image
 from kindsight.dataset.table import ImageDataset
-from kindsight.digest import content_digest
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
-from kindsight.evaluation import Evaluation, distinct_images, evaluate, to_probabilities
+from kindsight.evaluation import to_probabilities
 from kindsight.images import InputSpec, read_bytes, read_image, resize_image
 from kindsight.images.convert import ValueScale
 from kindsight.images.read import ImageSource, read_with_scale
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
-from kindsight.uncertainty.prediction import Decisions, Prediction, Reason
+from kindsight.uncertainty.prediction import Decisions, Prediction
 
 if TYPE_CHECKING:
-    from kindsight.trained_images import TrainingImageDetector
+    from kindsight.dataset_evaluation import DatasetEvaluation, ImageObserver
 
-__all__ = [
-    "DatasetEvaluation",
-    "DecidedImages",
-    "ImageObserver",
-    "Prediction",
-    "Predictor",
-    "SetSizes",
-]
+__all__ = ["Prediction", "Predictor"]
 
 _Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
 """The resized pixels and the fraction of values that were clipped, or why there are none."""
@@ -47,153 +69,6 @@ BATCH = 8
 
 AHEAD = 2
 """Batches per thread that may be queued."""
-
-
-class ImageObserver(Protocol):
-    """Observes the images of a prediction stream."""
-
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Take an image's row, its file or array, and its resized pixels; called on many threads.
-
-        Only readable images are observed, each before its prediction is yielded.
-        """
-
-
-class DecidedImages(NamedTuple):
-    """The images that have a label, byte-identical ones counted once."""
-
-    images: int  # all
-    labelled: int  # those with a label
-    correct: int  # those whose label is correct
-    reasons: dict[str, int]  # unsure and unknown: those without a label
-
-    @property
-    def coverage(self) -> float:
-        """Fraction of the images that have a label, 0 to 1."""
-        return self.labelled / self.images
-
-    @property
-    def accuracy(self) -> float:
-        """Accuracy of the labelled images, 0 to 1; NaN if there is none."""
-        return self.correct / self.labelled if self.labelled else math.nan
-
-
-class SetSizes(NamedTuple):
-    """The prediction sets of labelled images, byte-identical ones counted once."""
-
-    images: int
-    covered: int  # those whose set has the true class
-    sizes: NDArray[np.int64]  # number of sets by their number of classes, from 0
-
-    @property
-    def coverage(self) -> float:
-        """Fraction of the sets that have the true class, 0 to 1."""
-        return self.covered / self.images
-
-    @property
-    def mean_size(self) -> float:
-        """Mean number of classes in a set."""
-        return float(self.sizes @ np.arange(len(self.sizes))) / self.images
-
-
-@dataclass(frozen=True)
-class DatasetEvaluation:
-    """The evaluation of a classifier on labelled images.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Metrics on the readable images of known classes.
-    dataset : ImageDataset
-        Those images.
-    probabilities : array
-        float32 (images, classes), in that order.
-    problems : tuple of ImageError
-        Unreadable images.
-    problem_labels : tuple of str or None
-        Their labels.
-    unknown_classes : dict
-        Classes of the data that the classifier does not have -> number of images; not scored.
-    absent_classes : tuple of str
-        Classes of the classifier without images in the data.
-    trained_on : array or None
-        bool (images,): whether the classifier was trained on the image or a re-encoded copy; None
-        if the bundle does not record its training images.
-    clipped : int
-        Number of images with values outside of the range on which the classifier was trained.
-    digests : tuple of str
-        Content digests of the images; byte-identical ones of one class count once in the metrics.
-    reasons : tuple of str
-        Why an image has no label: ``"unsure"`` or ``"unknown"``; empty for one that has.
-    sets : array or None
-        bool (images, classes): whether the class is in the image's prediction set; None if there
-        are none.
-    """
-
-    evaluation: Evaluation
-    dataset: ImageDataset
-    probabilities: NDArray[np.float32]
-    problems: tuple[ImageError, ...]
-    unknown_classes: dict[str, int]
-    absent_classes: tuple[str, ...]
-    trained_on: NDArray[np.bool_] | None = None
-    problem_labels: tuple[str | None, ...] = ()
-    clipped: int = 0
-    digests: tuple[str | None, ...] = ()
-    reasons: tuple[Reason, ...] = ()
-    sets: NDArray[np.bool_] | None = None
-
-    def decided(self) -> DecidedImages:
-        """Return how many images have a label, and how many of these are correct."""
-        targets = class_indices(self.dataset.label, self._names())
-        counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
-        reasons = np.array(self.reasons or ("",) * len(targets))[counted]
-        right = (self.probabilities.argmax(1) == targets)[counted] if len(targets) else counted
-        labelled = reasons == ""
-        return DecidedImages(
-            len(reasons),
-            int(labelled.sum()),
-            int(right[labelled].sum()),
-            {name: int((reasons == name).sum()) for name in ("unsure", "unknown")},
-        )
-
-    def set_sizes(self) -> SetSizes | None:
-        """Return size and coverage of the prediction sets; None if there are none."""
-        if self.sets is None:
-            return None
-        targets = class_indices(self.dataset.label, self._names())
-        counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
-        inside, labels = self.sets[counted], targets[counted]
-        sizes = np.bincount(inside.sum(axis=1))
-        return SetSizes(len(labels), int(inside[np.arange(len(labels)), labels].sum()), sizes)
-
-    def _names(self) -> tuple[str, ...]:
-        return tuple(score.name for score in self.evaluation.classes)
-
-    def counted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows of the images that count, without copies, and their class indices."""
-        classes = tuple(score.name for score in self.evaluation.classes)
-        targets = class_indices(self.dataset.label, classes)
-        digests = self.digests or (None,) * len(targets)
-        rows = np.flatnonzero(distinct_images(digests, targets))
-        return rows, targets[rows]
-
-    def trained_images(self) -> int:
-        """Return how many of the images were trained on, copies counted once; 0 if not recorded."""
-        if self.trained_on is None:
-            return 0
-        unseen = self.evaluate_unseen()
-        return self.evaluation.images - (0 if unseen is None else unseen.images)
-
-    def evaluate_unseen(self) -> Evaluation | None:
-        """Return the metrics on images that were not trained on; None if there are none."""
-        if self.trained_on is None or self.trained_on.all():
-            return None
-        unseen = np.flatnonzero(~self.trained_on)
-        classes = self._names()
-        targets = class_indices(self.dataset[unseen].label, classes)
-        digests = [self.digests[row] for row in unseen] if self.digests else None
-        return evaluate(self.probabilities[unseen], targets, classes, digests)
 
 
 class Predictor:
@@ -400,60 +275,11 @@ class Predictor:
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
-        from kindsight.dataset.loaders.renames import rename_labels
-        from kindsight.dataset.names import quoted_list
-        from kindsight.evaluation.conformal import ConformalSets
-        from kindsight.trained_images import TrainingImageDetector
+        from kindsight.dataset_evaluation import evaluate_dataset
 
-        dataset = rename_labels(dataset, {}, self.classes)
-        known = [row for row, label in enumerate(dataset.label) if label in self.classes]
-        unknown = Counter(label for label in dataset.label if label and label not in self.classes)
-        if unknown and not known:
-            raise DatasetError(
-                f"None of the classes of the data is known to the classifier: the data have "
-                f"{quoted_list(dataset.present_classes())}, the classifier "
-                f"{quoted_list(self.classes)}. Choose other data or another classifier, or rename "
-                "the classes, such as with `label_map`; `label_names` names numbers in a table or "
-                "arrays."
-            )
-        scored = dataset[np.array(known, np.int64)]
-        detector = TrainingImageDetector.load(self.bundle.folder)
-        report = progress or (lambda *_: None)
-        report("evaluate", 0, len(scored))
-        recorder = _DigestRecorder(detector)
-        predictions = []
-        for prediction in self.predict_dataset(scored, recorder):
-            predictions.append(prediction)
-            report("evaluate", len(predictions), len(scored))
-        good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
-        readable = scored[good]
-        probabilities = np.array([predictions[row].probabilities for row in good], np.float32)
-        present = set(readable.label)
-        digests = tuple(recorder.digests[row] for row in good.tolist())
-        return DatasetEvaluation(
-            evaluate(
-                probabilities.reshape(len(good), len(self.classes)),
-                class_indices(readable.label, self.classes),
-                self.classes,
-                digests,
-            ),
-            readable,
-            probabilities,
-            tuple(p.error for p in predictions if p.error is not None),
-            dict(sorted(unknown.items())),
-            tuple(name for name in self.classes if name not in present),
-            None if detector is None else detector.trained_on(good.tolist()),
-            tuple(
-                label
-                for label, p in zip(scored.label, predictions, strict=True)
-                if p.error is not None
-            ),
-            sum(p.is_clipped for p in predictions),
-            digests,
-            tuple(predictions[row].reason for row in good),
-            None if self.decisions.quantiles is None
-            else ConformalSets.contains(probabilities, self.decisions.quantiles),
-        )  # fmt: skip
+        return evaluate_dataset(
+            dataset, self.bundle, self.predict_dataset, self.decisions.quantiles, progress
+        )
 
 
 def _finite(second: NDArray[np.float32]) -> float | None:
@@ -502,17 +328,3 @@ def _as_iterable(images: Any) -> Iterable[Any]:
     raise UsageError(
         f"`images` must be a list of paths, arrays or images; got {type(images).__name__}."
     )
-
-
-class _DigestRecorder:
-    """Records the digest of each image of a prediction stream, for copies."""
-
-    def __init__(self, detector: TrainingImageDetector | None) -> None:
-        self.digests: dict[int, str] = {}
-        self._detector = detector
-
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Record an image; called on many threads."""
-        self.digests[row] = content_digest(data)
-        if self._detector is not None:
-            self._detector.observe(row, data, pixels)

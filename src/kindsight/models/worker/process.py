@@ -34,7 +34,7 @@ from kindsight.errors import (
 )
 from kindsight.models.worker.worker_process import WorkerProcess
 
-__all__ = ["KerasProcess", "require_tensorflow", "worker_environment"]
+__all__ = ["KerasProcess", "require_tensorflow", "require_training_packages", "worker_environment"]
 
 STOP_SECONDS = 15.0
 """Seconds a worker has to stop a job and save its state after Ctrl-C."""
@@ -290,7 +290,20 @@ class KerasProcess:
 
 def require_tensorflow() -> None:
     """Raise an error that says how to install TensorFlow, where it is not installed."""
-    if importlib.util.find_spec("tensorflow") is not None:
+    _require("tensorflow")
+
+
+def require_training_packages() -> None:
+    """Raise an error that says how to install what training needs, where it is not installed.
+
+    Not TensorFlow, without which a training on cached features works.
+    """
+    _require("keras")
+    _require("h5py")
+
+
+def _require(module: str) -> None:
+    if importlib.util.find_spec(module) is not None:
         return
     system, machine = platform.system(), platform.machine()
     if (system, machine) in WITHOUT_WHEELS:

@@ -24,7 +24,7 @@ from kindsight.report.values import Slice as ReportSlice
 from kindsight.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from kindsight.predictor import DatasetEvaluation
+    from kindsight.dataset_evaluation import DatasetEvaluation
 
 __all__ = ["SLICES", "check_slice_names", "record_slices", "report_slices", "slices_of"]
 
