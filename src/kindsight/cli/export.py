@@ -42,7 +42,8 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT[,FORMAT]",
-            help="Formats: litert, litert-float16, litert-dynamic, litert-int8.",
+            help="Formats: litert, litert-float16, litert-dynamic, litert-int8, onnx, openvino, "
+            "openvino-float16, savedmodel, coreml.",
             show_default=False,
         ),
     ],

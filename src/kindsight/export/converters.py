@@ -1,44 +1,42 @@
-"""The process that runs converters and runtimes without Keras, and its jobs.
-
-A converter may end its process, print, or change settings of a library: never in the user's own.
-"""
+"""The jobs of the process for converters and runtimes without Keras."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kindsight.export.litert_file import read_whole
+from kindsight.export.target import (
+    BATCH,
+    OOD_SCORE,
+    PROBABILITIES,
+    SERVE_BYTES,
+    Outputs,
+    joined,
+    measure,
+)
+from kindsight.export.targets import TARGETS
 from kindsight.models.runtime import schema
-from kindsight.models.worker.process import KerasProcess
 from kindsight.models.worker.serve import Connection, Job, serve
 
-__all__ = ["ConverterProcess", "main"]
-
-TIMEOUT = 3600.0
-"""Most seconds of one job: large networks on slow machines take minutes."""
+__all__ = ["main"]
 
 _HEAD = re.compile(r"^(logits|head\d*_|ood_)")
 """Names of the layers behind the features, which stay in floating point: their sums cancel."""
 
 
-class ConverterProcess(KerasProcess):
-    """A worker process for converters without Keras."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            TIMEOUT, module="kindsight.export.converters", name="converter process",
-            with_keras=False,
-        )  # fmt: skip
-
-
 def main() -> None:
     """Run the jobs of converters until the parent ends."""
-    jobs: dict[str, Job] = {"quantize": _quantize}
+    jobs: dict[str, Job] = {
+        "quantize": _quantize, "openvino": _openvino, "saved_model": _saved_model, "first": _first,
+    }  # fmt: skip
     serve(jobs, keras=False)
 
 
@@ -88,3 +86,82 @@ def _integer_layers(content: bytes, *, static: bool) -> Iterator[tuple[str, str]
 
 def _has_data(buffer: Any) -> bool:
     return buffer.data is not None and len(buffer.data) > 0
+
+
+def _openvino(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    """Convert a LiteRT file to OpenVINO's format, for batches of any size where it can."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(job["model"])
+    try:
+        model.reshape([-1, *job["size"], 3])
+        images = np.zeros((2, *job["size"], 3), np.float32)
+        core.compile_model(model, "CPU")(images)
+    except RuntimeError:  # a layer has the batch of one in its own settings
+        model = core.read_model(job["model"])
+    for name, value in job["properties"].items():
+        model.set_rt_info(value, ["kindsight", name])
+    openvino.save_model(model, job["out"], compress_to_fp16=job["compress"])
+    return {}
+
+
+def _saved_model(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    """Run images or image files through a SavedModel, which stays loaded."""
+    model = _load_saved_model(job["model"])
+    data = np.load(job["pixels"], allow_pickle=False)
+
+    def predict(pixels: Any) -> Outputs:
+        batches = np.array_split(pixels, -(-len(pixels) // BATCH))
+        return joined(
+            [_run_signature(model, "serving_default", np.float32(batch)) for batch in batches]
+        )
+
+    facts: dict[str, Any] = {}
+    if job["call"] == "measure":
+        measured = measure(predict, data)
+        outputs = measured.outputs
+        facts = {"latency": measured.latency, "throughput": measured.throughput}
+    elif job["call"] == "predict":
+        outputs = predict(data)
+    else:
+        ends = np.cumsum(job["lengths"]).tolist()
+        pairs = zip([0, *ends], ends, strict=False)
+        files = [data[start:end].tobytes() for start, end in pairs]
+        outputs = _run_files(model, files, job["classes"]), None
+    arrays: dict[str, Any] = {PROBABILITIES: outputs[0], OOD_SCORE: outputs[1]}
+    np.savez(job["out"], **{name: array for name, array in arrays.items() if array is not None})
+    return facts
+
+
+@functools.cache
+def _load_saved_model(folder: str) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(folder)
+
+
+def _run_signature(model: Any, name: str, batch: Any) -> dict[str, NDArray[np.float32]]:
+    import tensorflow as tf
+
+    found = model.signatures[name](tf.constant(batch))
+    return {output: value.numpy() for output, value in found.items()}
+
+
+def _run_files(model: Any, files: list[bytes], classes: int) -> NDArray[np.float32]:
+    """Return the probabilities of image files; NaN for those that TensorFlow cannot decode."""
+    import tensorflow as tf
+
+    found = np.full((len(files), classes), np.nan, np.float32)
+    for row, file in enumerate(files):
+        with suppress(tf.errors.OpError):
+            found[row] = _run_signature(model, SERVE_BYTES, [file])[PROBABILITIES][0]
+    return found
+
+
+def _first(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    """Run one image through an export, as the first thing that a process does."""
+    model = TARGETS[job["target"]].open(Path(job["folder"]))
+    if model is not None:
+        model.predict(np.zeros((1, *job["size"], 3), np.uint8))
+    return {}

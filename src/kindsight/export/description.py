@@ -9,7 +9,9 @@ from kindsight.export.target import OOD_SCORE, PROBABILITIES
 from kindsight.models.formats.assemble import PIXELS
 from kindsight.models.formats.tflite import read_tflite
 
-__all__ = ["FORMAT", "describe"]
+__all__ = ["DESCRIPTION_FILE", "FORMAT", "describe"]
+
+DESCRIPTION_FILE = "model.json"
 
 FORMAT = 1
 

@@ -84,6 +84,7 @@ class LiteRT:
     make: Callable[[Bundle, Mapping[str, Any]], bytes]
     extra: str | None = None
     needs_calibration: bool = False
+    own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
         """Nothing is needed beyond kindsight itself."""

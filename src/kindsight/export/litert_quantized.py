@@ -10,10 +10,10 @@ import numpy as np
 
 from kindsight.bundle import Bundle
 from kindsight.errors import KindsightError
-from kindsight.export.converters import ConverterProcess
 from kindsight.export.description import describe
 from kindsight.export.litert import MODEL_FILE, LiteRTModel, probabilities_tflite
 from kindsight.export.litert_file import count_convolutions, count_int8_weights, to_float16
+from kindsight.export.process import converter_process
 from kindsight.export.target import INT8, Bounds, Calibration, require, version_of
 from kindsight.models.formats.assemble import PIXELS
 from kindsight.models.formats.tflite import SIGNATURE
@@ -42,6 +42,7 @@ class QuantizedLiteRT:
     needs_calibration: bool
     extra: str | None = "quantize"
     bounds: Bounds = INT8
+    own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
         """Raise MissingExtraError without ai-edge-quantizer."""
@@ -59,7 +60,7 @@ class QuantizedLiteRT:
             if calibration is not None:
                 pixels = Path(temporary, "pixels.npy")
                 np.save(pixels, calibration(), allow_pickle=False)
-            with ConverterProcess() as process:
+            with converter_process() as process:
                 process.run_job(
                     job="quantize", model=str(source), out=str(out), input=PIXELS,
                     signature=SIGNATURE, pixels=None if pixels is None else str(pixels),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +12,18 @@ from numpy.typing import NDArray
 
 from kindsight.evaluation.intervals import wilson_interval
 from kindsight.export.images import Reference
-from kindsight.export.target import Bounds, ExportedModel, FileModel, Outputs
+from kindsight.export.target import (
+    OOD_SCORE,
+    Bounds,
+    ExportedModel,
+    FileModel,
+    Measured,
+    TimedModel,
+    measure,
+)
 from kindsight.uncertainty.prediction import Decisions
 
 __all__ = ["Accuracy", "Difference", "FromFiles", "Proof", "compare", "prove"]
-
-LATENCY_RUNS = 20
-"""Runs of one image, of which the median counts."""
-
-WARM_UP = 3
-"""Runs before that, not counted."""
 
 SHOWN = 20
 """Images with another label that are named."""
@@ -145,6 +146,8 @@ class Proof:
                 f"A probability differs by {self.largest:.2g}; at most {bounds.probability:g} is "
                 "allowed."
             )
+        if self.largest_score is not None and math.isinf(self.largest_score):
+            yield f"The export has no finite {OOD_SCORE}, by which unknown images are recognised."
         ours, theirs = self.accuracy, self.exported_accuracy
         if bounds.accuracy is not None and ours is not None and theirs is not None:
             lost = abs(theirs.accuracy - ours.accuracy)
@@ -165,7 +168,7 @@ class Proof:
             "probability_difference": {"largest": self.largest, "mean": self.mean},
             "accuracy": None if ours is None else ours.to_dict(),
             "exported_accuracy": None if theirs is None else theirs.to_dict(),
-            "ood_score_difference": self.largest_score,
+            "ood_score_difference": finite(self.largest_score),
             "unknown_agreement": (
                 None if self.unknown_agreeing is None else self.unknown_agreeing / self.images
             ),
@@ -177,6 +180,11 @@ class Proof:
         }
 
 
+def finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold, or None."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def prove(
     model: ExportedModel,
     reference: Reference,
@@ -184,13 +192,12 @@ def prove(
     cold_start: float | None = None,
 ) -> Proof:
     """Run an export on the compared images and return how it differs from the classifier."""
-    latency = _latency(model, reference.pixels)
-    started = time.perf_counter()
-    outputs = model.predict(reference.pixels)
-    seconds = time.perf_counter() - started
-    throughput = len(reference.pixels) / seconds
+    if isinstance(model, TimedModel):
+        measured = model.measure(reference.pixels)
+    else:
+        measured = measure(model.predict, reference.pixels)
     from_files = _from_files(model, reference) if isinstance(model, FileModel) else None
-    return compare(outputs, reference, decisions, latency, throughput, cold_start, from_files)
+    return compare(measured, reference, decisions, cold_start, from_files)
 
 
 def _from_files(model: FileModel, reference: Reference) -> FromFiles:
@@ -208,16 +215,14 @@ def _from_files(model: FileModel, reference: Reference) -> FromFiles:
 
 
 def compare(
-    outputs: Outputs,
+    measured: Measured,
     reference: Reference,
     decisions: Decisions,
-    latency: float,
-    throughput: float,
     cold_start: float | None = None,
     from_files: FromFiles | None = None,
 ) -> Proof:
     """Return the differences of an export's outputs from the classifier's."""
-    probabilities, scores = outputs
+    probabilities, scores = measured.outputs
     ours = reference.probabilities
     best, exported_best = ours.argmax(1), probabilities.argmax(1)
     # A NaN differs by the most.
@@ -235,21 +240,11 @@ def compare(
         largest_score=largest_score,
         unknown_agreeing=unknown,
         differing=tuple(_differing(reference, probabilities, best != exported_best)),
-        latency=latency,
-        throughput=throughput,
+        latency=measured.latency,
+        throughput=measured.throughput,
         cold_start=cold_start,
         from_files=from_files,
     )
-
-
-def _latency(model: ExportedModel, pixels: NDArray[np.uint8]) -> float:
-    times = []
-    for run in range(WARM_UP + LATENCY_RUNS):
-        image = pixels[run % len(pixels)][None]
-        started = time.perf_counter()
-        model.predict(image)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[WARM_UP:])
 
 
 def _accuracy(probabilities: NDArray[np.float32], reference: Reference) -> Accuracy | None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.digest import file_digest
 from kindsight.errors import KindsightError, UsageError
-from kindsight.export.description import FORMAT, describe
+from kindsight.export.description import DESCRIPTION_FILE, FORMAT, describe
 from kindsight.export.images import ExportImages, Reference, read_pixels, reference_of
+from kindsight.export.process import converter_process
 from kindsight.export.proof import Proof, prove
 from kindsight.export.target import Exporter, version_of
 from kindsight.files import write_json, write_text
@@ -23,7 +28,6 @@ from kindsight.training.common import Progress
 from kindsight.uncertainty.prediction import Decisions
 
 __all__ = [
-    "DESCRIPTION_FILE",
     "LABELS_FILE",
     "PROOF_FILE",
     "Export",
@@ -32,7 +36,6 @@ __all__ = [
 ]
 
 PROOF_FILE = "export.json"
-DESCRIPTION_FILE = "model.json"
 LABELS_FILE = "labels.txt"
 
 Status = Literal["proved", "accepted", "unproven", "failed"]
@@ -193,11 +196,31 @@ def _proof(
         if model is None:
             return None
         with closing(model):
-            return prove(model, reference, decisions)
+            proof = prove(model, reference, decisions)
+        return replace(proof, cold_start=cold_start(target, folder, reference.pixels[:1]))
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         # What runtimes raise for a file that they cannot run.
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         raise KindsightError(f"The converted network cannot be run: {text}") from error
+
+
+def cold_start(target: Exporter, folder: Path, pixels: NDArray[np.uint8]) -> float:
+    """Return the seconds from the start of a process to its first prediction.
+
+    The files have been read before, so that they are in memory.
+    """
+    started = time.perf_counter()
+    if target.own_process:
+        model = target.open(folder)
+        assert model is not None
+        with closing(model):
+            model.predict(pixels)
+            return time.perf_counter() - started
+    with converter_process() as process:
+        process.run_job(
+            job="first", target=target.name, folder=str(folder), size=list(pixels.shape[1:3])
+        )
+        return time.perf_counter() - started
 
 
 def _write_proof(bundle: Bundle, export: Export, folder: Path, files: Sequence[Path]) -> None:

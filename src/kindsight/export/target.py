@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,25 +18,43 @@ from kindsight.bundle import Bundle
 from kindsight.errors import MissingExtraError
 
 __all__ = [
+    "BATCH",
     "FLOAT16",
     "FLOAT32",
     "INT8",
     "OOD_SCORE",
     "PROBABILITIES",
+    "SERVE_BYTES",
     "Bounds",
     "Calibration",
     "ExportedModel",
     "Exporter",
     "FileModel",
+    "Measured",
     "Outputs",
+    "TimedModel",
     "is_installed",
+    "joined",
+    "measure",
     "require",
     "version_of",
 ]
 
+LATENCY_RUNS = 20
+"""Runs of one image, of which the median counts."""
+
+WARM_UP = 3
+"""Runs before that, not counted."""
+
+BATCH = 32
+"""Images in one call of a runtime that takes several."""
+
 PROBABILITIES = "probabilities"
 OOD_SCORE = "ood_score"
 """The outputs of every exported network, by name; the second only where the bundle has one."""
+
+SERVE_BYTES = "serve_bytes"
+"""The signature of a SavedModel that takes image files."""
 
 Outputs: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32] | None]"
 """Probabilities, float32 (n, classes), and out-of-distribution scores, float32 (n,) or None."""
@@ -83,6 +103,23 @@ class ExportedModel(Protocol):
         """End processes and release files."""
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Outputs, seconds for one image (median), and images per second in one call."""
+
+    outputs: Outputs
+    latency: float
+    throughput: float
+
+
+@runtime_checkable
+class TimedModel(ExportedModel, Protocol):
+    """An export that measures itself, since it runs in another process."""
+
+    def measure(self, pixels: NDArray[Any]) -> Measured:
+        """Return the outputs of :meth:`predict` with their times in the process itself."""
+
+
 @runtime_checkable
 class FileModel(ExportedModel, Protocol):
     """An export that also decodes and resizes image files by itself."""
@@ -116,6 +153,10 @@ class Exporter(Protocol):
     @property
     def needs_calibration(self) -> bool:
         """Whether :meth:`convert` needs training images."""
+
+    @property
+    def own_process(self) -> bool:
+        """Whether :meth:`open` starts a process of its own, whose start is the cold start."""
 
     def check(self, bundle: Bundle) -> None:
         """Raise the error of everything that can be known to fail, before the long work."""
@@ -152,3 +193,25 @@ def version_of(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def joined(batches: list[dict[str, NDArray[np.float32]]]) -> Outputs:
+    """Return the outputs of several batches as one."""
+    probabilities = np.concatenate([batch[PROBABILITIES] for batch in batches])
+    if OOD_SCORE not in batches[0]:
+        return probabilities, None
+    return probabilities, np.concatenate([batch[OOD_SCORE].reshape(-1) for batch in batches])
+
+
+def measure(predict: Callable[[NDArray[Any]], Outputs], pixels: NDArray[Any]) -> Measured:
+    """Return the outputs for images, the median time of one image, and the throughput of all."""
+    times = []
+    for run in range(WARM_UP + LATENCY_RUNS):
+        image = pixels[run % len(pixels)][None]
+        started = time.perf_counter()
+        predict(image)
+        times.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    outputs = predict(pixels)
+    seconds = time.perf_counter() - started
+    return Measured(outputs, statistics.median(times[WARM_UP:]), len(pixels) / seconds)

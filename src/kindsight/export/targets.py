@@ -5,13 +5,25 @@ from __future__ import annotations
 import difflib
 
 from kindsight.errors import SettingsError
+from kindsight.export.keras_formats import COREML_TARGET, ONNX_TARGET, SAVEDMODEL_TARGET
 from kindsight.export.litert import FLOAT16_TARGET, FLOAT32_TARGET
 from kindsight.export.litert_quantized import DYNAMIC_TARGET, INT8_TARGET
+from kindsight.export.openvino import OPENVINO_FLOAT16_TARGET, OPENVINO_TARGET
 from kindsight.export.target import Exporter
 
 __all__ = ["TARGETS", "find_targets"]
 
-_TARGETS: tuple[Exporter, ...] = (FLOAT32_TARGET, FLOAT16_TARGET, DYNAMIC_TARGET, INT8_TARGET)
+_TARGETS: tuple[Exporter, ...] = (
+    FLOAT32_TARGET,
+    FLOAT16_TARGET,
+    DYNAMIC_TARGET,
+    INT8_TARGET,
+    ONNX_TARGET,
+    OPENVINO_TARGET,
+    OPENVINO_FLOAT16_TARGET,
+    SAVEDMODEL_TARGET,
+    COREML_TARGET,
+)
 
 TARGETS = {target.name: target for target in _TARGETS}
 """The targets by name, in the order of the help."""

@@ -1,0 +1,247 @@
+"""SavedModel, ONNX and Core ML, converted from the Keras file in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import KERAS_FILE, Bundle, check_model_file
+from kindsight.export.description import DESCRIPTION_FILE, describe
+from kindsight.export.process import converter_process
+from kindsight.export.target import (
+    BATCH,
+    FLOAT32,
+    Bounds,
+    Calibration,
+    ExportedModel,
+    Measured,
+    Outputs,
+    joined,
+    require,
+    version_of,
+)
+from kindsight.files import read_json
+from kindsight.models.formats.assemble import PIXELS
+from kindsight.models.worker.process import pixels_file
+
+__all__ = ["COREML_TARGET", "ONNX_TARGET", "SAVEDMODEL_TARGET"]
+
+ONNX_FILE = "model.onnx"
+SAVED_MODEL_FOLDER = "saved_model"
+CORE_ML_FOLDER = "model.mlpackage"
+
+MAX_DESCRIPTION_BYTES = 64 * 2**20
+
+
+def check_keras_file(bundle: Bundle) -> None:
+    """Raise BundleError if the Keras file is missing or has changed."""
+    check_model_file(
+        bundle, bundle.keras,
+        f"{KERAS_FILE} is missing from {bundle.folder}, or too large. Restore it, or train again.",
+    )  # fmt: skip
+
+
+def convert_keras(job: str, bundle: Bundle, out: Path, **arguments: Any) -> dict[str, Any]:
+    """Run a job of :mod:`.keras_jobs` on a bundle's Keras file."""
+    with converter_process(with_keras=True) as process:
+        return process.run_job(
+            job=job, model=str(bundle.keras.resolve()), out=str(out.resolve()),
+            temperature=bundle.temperature, **arguments,
+        )  # fmt: skip
+
+
+def properties(bundle: Bundle) -> dict[str, str]:
+    """Return what is stored in the file itself: the class names, and ``model.json``."""
+    return {
+        "classes": json.dumps(list(bundle.classes)),
+        "kindsight": json.dumps(describe(bundle)),
+    }
+
+
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """Return all files below a folder."""
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """An ONNX file for batches of any size, run by onnxruntime."""
+
+    name: str = "onnx"
+    title: str = "ONNX, float32"
+    extra: str | None = "onnx"
+    bounds: Bounds = FLOAT32
+    needs_calibration: bool = False
+    own_process: bool = False
+
+    def check(self, bundle: Bundle) -> None:
+        """Raise MissingExtraError without the packages, BundleError without the Keras file."""
+        require(self.title, self.extra, "onnx", "onnxruntime", "tf2onnx", "tensorflow")
+        check_keras_file(bundle)
+
+    def convert(
+        self, bundle: Bundle, folder: Path, calibration: Calibration | None
+    ) -> tuple[Path, ...]:
+        """Write ``model.onnx``."""
+        target = folder / ONNX_FILE
+        convert_keras("onnx", bundle, target, properties=properties(bundle))
+        return (target,)
+
+    def open(self, folder: Path) -> ExportedModel | None:
+        """Open ``model.onnx``."""
+        return _OnnxModel(folder / ONNX_FILE)
+
+    def runtime(self) -> dict[str, str]:
+        """Return the versions of the converter and of onnxruntime."""
+        return version_of("tensorflow", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime")
+
+
+class _OnnxModel:
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def predict(self, pixels: NDArray[Any]) -> Outputs:
+        found: list[dict[str, NDArray[np.float32]]] = []
+        for start in range(0, len(pixels), BATCH):
+            batch = np.asarray(pixels[start : start + BATCH], np.float32)
+            values = self._session.run(self._outputs, {PIXELS: batch})
+            found.append(dict(zip(self._outputs, values, strict=True)))
+        return joined(found)
+
+    def close(self) -> None:
+        del self._session
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A TensorFlow SavedModel with signatures for pixels and for image files."""
+
+    name: str = "savedmodel"
+    title: str = "TensorFlow SavedModel, float32, for pixels and image files"
+    extra: str | None = "train"
+    bounds: Bounds = FLOAT32
+    needs_calibration: bool = False
+    own_process: bool = True
+
+    def check(self, bundle: Bundle) -> None:
+        """Raise MissingExtraError without TensorFlow, BundleError without the Keras file."""
+        require(self.title, self.extra, "tensorflow")
+        check_keras_file(bundle)
+
+    def convert(
+        self, bundle: Bundle, folder: Path, calibration: Calibration | None
+    ) -> tuple[Path, ...]:
+        """Write the folder ``saved_model``."""
+        target = folder / SAVED_MODEL_FOLDER
+        convert_keras("savedmodel", bundle, target, input=bundle.spec.to_dict())
+        return files_below(target)
+
+    def open(self, folder: Path) -> ExportedModel | None:
+        """Open ``saved_model`` in a process with TensorFlow."""
+        facts = read_json(folder / DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
+        return _SavedModelModel(folder / SAVED_MODEL_FOLDER, len(facts["classes"]))
+
+    def runtime(self) -> dict[str, str]:
+        """Return the version of TensorFlow."""
+        return version_of("tensorflow", "tensorflow-cpu", "keras")
+
+
+class _SavedModelModel:
+    """A SavedModel in a process of its own: importing TensorFlow takes seconds and memory."""
+
+    def __init__(self, folder: Path, classes: int) -> None:
+        self._process = converter_process()
+        self._model, self._classes = str(folder.resolve()), classes
+
+    def predict(self, pixels: NDArray[Any]) -> Outputs:
+        return self._run(pixels, "predict").outputs
+
+    def measure(self, pixels: NDArray[Any]) -> Measured:
+        return self._run(pixels, "measure")
+
+    def predict_files(self, files: list[bytes]) -> Outputs:
+        lengths = np.array([len(file) for file in files], np.int64)
+        data = np.frombuffer(b"".join(files), np.uint8)
+        return self._run(data, "predict_files", lengths=lengths.tolist()).outputs
+
+    def _run(self, array: NDArray[Any], call: str, **arguments: Any) -> Measured:
+        with pixels_file(array) as file:
+            out = file.with_name("out.npz")
+            found = self._process.run_job(
+                job="saved_model", call=call, pixels=str(file), out=str(out), model=self._model,
+                classes=self._classes, **arguments,
+            )  # fmt: skip
+            with np.load(out, allow_pickle=False) as arrays:
+                outputs = {name: arrays[name] for name in arrays.files}
+        return Measured(joined([outputs]), found.get("latency", 0.0), found.get("throughput", 0.0))
+
+    def close(self) -> None:
+        self._process.close()
+
+
+@dataclass(frozen=True)
+class CoreML:
+    """An ML package for iOS and macOS. It can be run on macOS only."""
+
+    name: str = "coreml"
+    title: str = "Core ML, float32 (run on macOS only)"
+    extra: str | None = "coreml"
+    bounds: Bounds = FLOAT32
+    needs_calibration: bool = False
+    own_process: bool = False
+
+    def check(self, bundle: Bundle) -> None:
+        """Raise MissingExtraError without the packages, BundleError without the Keras file."""
+        require(self.title, self.extra, "coremltools", "tensorflow")
+        check_keras_file(bundle)
+
+    def convert(
+        self, bundle: Bundle, folder: Path, calibration: Calibration | None
+    ) -> tuple[Path, ...]:
+        """Write ``model.mlpackage``."""
+        target = folder / CORE_ML_FOLDER
+        shutil.rmtree(target, ignore_errors=True)
+        convert_keras("coreml", bundle, target, properties=properties(bundle))
+        return files_below(target)
+
+    def open(self, folder: Path) -> ExportedModel | None:
+        """Open ``model.mlpackage`` on macOS; None elsewhere."""
+        return _CoreMLModel(folder / CORE_ML_FOLDER) if sys.platform == "darwin" else None
+
+    def runtime(self) -> dict[str, str]:
+        """Return the version of the converter."""
+        return version_of("coremltools", "tensorflow", "tensorflow-cpu")
+
+
+class _CoreMLModel:
+    def __init__(self, folder: Path) -> None:
+        import coremltools
+
+        self._model = coremltools.models.MLModel(str(folder))
+
+    def predict(self, pixels: NDArray[Any]) -> Outputs:
+        from PIL import Image
+
+        images = (Image.fromarray(np.asarray(image, np.uint8)) for image in pixels)
+        found = [self._model.predict({PIXELS: image}) for image in images]
+        return joined([{name: np.asarray(value) for name, value in row.items()} for row in found])
+
+    def close(self) -> None:
+        del self._model
+
+
+ONNX_TARGET, SAVEDMODEL_TARGET, COREML_TARGET = Onnx(), SavedModel(), CoreML()
