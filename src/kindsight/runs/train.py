@@ -18,17 +18,18 @@ from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.location import sharing_notes
 from kindsight.dataset.splits.settings import check_split
+from kindsight.models.pooled_maps import MapNetwork
 from kindsight.models.worker.process import KerasProcess, require_training_packages
 from kindsight.report.data import Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
-from kindsight.report.values import FeatureMap, Overlay
+from kindsight.report.values import Overlay
 from kindsight.runs.advice import hint_of
 from kindsight.runs.diagnosing import diagnose_training
-from kindsight.runs.explained import explained_facts
+from kindsight.runs.explained import map_for_report, maps_of, overlays_of_mistakes
 from kindsight.runs.folder import claim_run
 from kindsight.runs.record import RunRecord, read_records
-from kindsight.runs.reporting.build import report_data
+from kindsight.runs.reporting.build import report_data, report_thumbnails
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.make import MODEL_CARD_FILE, write_history_figures, write_report
 from kindsight.runs.result import (
@@ -76,11 +77,11 @@ BUDGET_TOLERANCE = 1.1
 
 
 class Explained(NamedTuple):
-    """The records of a run, and what its report explains by them."""
+    """What a report explains of a run's network, made while other things are done."""
 
     record: RunRecord
-    overlays: tuple[Overlay, ...]
-    feature_map: FeatureMap | None
+    network: Future[MapNetwork | None]
+    overlays: Future[tuple[Overlay, ...]]
 
 
 def train(
@@ -182,7 +183,7 @@ def train(
             result, seconds=seconds, notes=(*result.notes, *exceeded), diagnosis=findings,
             leakage=leakage_summary(split.leakage, scored, model.classes),
         )  # fmt: skip
-        _write_report(result, model, explained.result(), reference)
+        _write_report(result, model, explained, reference)
         clock.mark("report")
 
         result = replace(result, seconds=clock.total())
@@ -374,15 +375,13 @@ def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bund
 
 
 @contextmanager
-def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Future[Explained]]:
-    """Read the run's records, and make the report's overlays and map, while the block runs."""
-
-    def explain() -> Explained:
-        record = read_records(bundle)
-        return Explained(record, *explained_facts(model, record))
-
+def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Explained]:
+    """Read the run's records, and make the report's overlays while the block runs."""
+    record = read_records(bundle)
     with ThreadPoolExecutor(1) as executor:
-        yield executor.submit(explain)
+        network = executor.submit(maps_of, bundle)
+        overlays = executor.submit(lambda: overlays_of_mistakes(model, record, network.result()))
+        yield Explained(record, network, overlays)
 
 
 def _write_report(
@@ -391,17 +390,18 @@ def _write_report(
     """Write the figures, what the report needs, and the report from the run folder."""
     if model.history is not None:
         write_history_figures(model.history, result.run)
-    record, overlays, feature_map = explained
+    record, cache = explained.record, result.cache["folder"]
+    feature_map = map_for_report(model, record, explained.network.result())
     facts = ReportFacts.of_training(
         model,
         notes=result.notes,
         seconds=result.seconds,
         reference=tuple(reference),
-        overlays=overlays,
         feature_map=feature_map,
     )
-    facts.write(result.run)
-    data = report_data(record, cache=result.cache["folder"])
+    images = report_thumbnails(record, feature_map, facts.features_file, cache)
+    replace(facts, overlays=explained.overlays.result()).write(result.run)
+    data = report_data(record, cache=cache, images=images)
     write_report(data, result.report, result.run / MODEL_CARD_FILE)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
@@ -25,6 +25,7 @@ from kindsight.report.gallery import LARGE, SMALL, choose_images, thumbnail_uri
 from kindsight.report.values import (
     AccuracyAtSize,
     ClassOutlook,
+    FeatureMap,
     LearningCurve,
     PredictionSets,
     RiskCoverage,
@@ -39,7 +40,7 @@ from kindsight.runs.reporting.images import find_images
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.uncertainty.stored import StoredSets, Unsure
 
-__all__ = ["report_data"]
+__all__ = ["report_data", "report_thumbnails"]
 
 LEARNING_CURVE_FILE = "learning_curve.json"
 
@@ -170,6 +171,8 @@ MAX_MAPPED = 400
 FORMATS = {"large_images": (LARGE, 82), "small_images": (SMALL, 72), "map_images": (40, 65)}
 """Longer side in pixels and JPEG quality of the thumbnails: about 5, 2.5 and 1 kB each."""
 
+Thumbnails: TypeAlias = Mapping[str, Mapping[str, str]]
+
 READ_SIDES = {"large_images": 2 * LARGE, "small_images": 2 * LARGE, "map_images": 40}
 """Least longer side at which their images are read."""
 
@@ -178,15 +181,17 @@ def report_data(
     record: RunRecord,
     *,
     cache: str | os.PathLike[str] | None = None,
-    thumbnails: bool = True,
+    images: Thumbnails | None = None,
 ) -> ReportData:
     """Return the content of a run's report; see :func:`.make_report`.
 
-    - `thumbnails`: whether the images of the galleries are read.
+    - `images`: what :func:`report_thumbnails` returned; they are read if omitted, and an empty
+      mapping leaves them out.
     """
     facts, bundle = ReportFacts.read(record.folder), record.bundle
     results = summary_of_splits(record)
-    images = _thumbnails(record, results, facts, Cache(cache)) if thumbnails else {}
+    if images is None:
+        images = report_thumbnails(record, facts.feature_map, facts.features_file, cache)
     history = record.history
     risk, sets, unknown = read_uncertainty(bundle)
     return ReportData(
@@ -301,18 +306,22 @@ def _entries(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _thumbnails(
-    record: RunRecord, results: Sequence[SplitResult], facts: ReportFacts, cache: Cache
-) -> dict[str, dict[str, str]]:
+def report_thumbnails(
+    record: RunRecord,
+    feature_map: FeatureMap | None,
+    features_file: str,
+    cache: str | os.PathLike[str] | None,
+) -> Thumbnails:
     """Return the thumbnails of galleries, cells and feature map: fields of `ReportData`."""
+    results = summary_of_splits(record)
     paths: dict[str, list[str]] = {"large_images": [], "small_images": [], "map_images": []}
     predictions = results[0].predictions if results else None
     if predictions is not None:
         gallery = choose_images(predictions)
         paths["large_images"] = [predictions.paths[row] for row in gallery.large]
         paths["small_images"] = [predictions.paths[row] for row in gallery.small]
-    if facts.feature_map is not None:
-        paths["map_images"] = [image.path for image in facts.feature_map.images[:MAX_MAPPED]]
+    if feature_map is not None:
+        paths["map_images"] = [image.path for image in feature_map.images[:MAX_MAPPED]]
     wanted = {path for group in paths.values() for path in group}
     digest_of = {
         image.path: image.digest for image in record.images if image.digest and image.path in wanted
@@ -321,7 +330,7 @@ def _thumbnails(
     for name, group in paths.items():
         for digest in (digest_of[path] for path in group if path in digest_of):
             sides[digest] = max(sides.get(digest, 0), READ_SIDES[name])
-    images = find_images(record, sides, facts.features_file, cache)
+    images = find_images(record, sides, features_file, Cache(cache))
     shown = [
         (name, path)
         for name, group in paths.items()

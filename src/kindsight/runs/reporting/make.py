@@ -119,7 +119,7 @@ def side_by_side(
     folders = [os.path.realpath(run) for run in runs]
     if len(set(folders)) < len(folders):
         raise UsageError("`runs` must be different run folders; got one of them twice.")
-    data = tuple(report_data(load_run(run), cache=cache, thumbnails=False) for run in runs)
+    data = tuple(report_data(load_run(run), cache=cache, images={}) for run in runs)
     try:
         found = compare(*runs)
     except KindsightError as error:

@@ -21,7 +21,6 @@ from kindsight.training.budget.plan import is_default_backbone, seconds_left
 from kindsight.training.budget.scratch_plan import (
     FILTERS,
     MEASURED_IMAGES,
-    RUNGS,
     Trial,
     choose_filters,
     fits_epoch,
@@ -29,6 +28,7 @@ from kindsight.training.budget.scratch_plan import (
     planned_epochs,
     predict_log_loss,
     trial_rows,
+    trial_seconds,
 )
 from kindsight.training.common import class_targets
 from kindsight.training.engine.callbacks import notify_interrupt
@@ -172,9 +172,9 @@ class _Candidate:
         state, left = self._state, self._left()
         rate = self._measure_rate()
         trials = []
-        for fraction in RUNGS:
+        for seconds in trial_seconds(left):
             rows, epochs = trial_rows(
-                state.rows, self._targets, rate, fraction * left, state.fitted.training.seed
+                state.rows, self._targets, rate, seconds, state.fitted.training.seed
             )
             trials.append(Trial(len(rows) * epochs, self._try(rows, epochs)))
         now = self._left()

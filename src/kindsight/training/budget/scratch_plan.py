@@ -16,7 +16,6 @@ from kindsight.training.network.presets import OWN
 __all__ = [
     "FILTERS",
     "MEASURED_IMAGES",
-    "RUNGS",
     "Trial",
     "choose_filters",
     "fits_epoch",
@@ -24,6 +23,7 @@ __all__ = [
     "planned_epochs",
     "predict_log_loss",
     "trial_rows",
+    "trial_seconds",
 ]
 
 # Images of at most this side are small: a backbone needs them enlarged, and a small network at
@@ -37,8 +37,9 @@ MIN_SECONDS = 45.0
 MEASURED_IMAGES = 1024
 """Images that measure the speed of a network, at most."""
 
-RUNGS = (1 / 16, 1 / 8)
-"""Fractions of the time left that the two trials take, the shorter one first."""
+# Fraction of the time left that the first trial takes, and its least seconds; the second takes twice
+# as long. Trials that are lost should cost little: fine-tuning gains with every minute.
+TRIAL_FRACTION, MIN_TRIAL_SECONDS = 1 / 32, 5.0
 
 FILTERS: tuple[int, ...] = (16, 24, 32, 48)
 """Filters of the first convolution, of all networks that may be trained; the first is tried."""
@@ -89,6 +90,12 @@ def fits_epoch(images: int, rate: float, seconds: float) -> bool:
 def planned_epochs(images: int, rate: float, seconds: float) -> int:
     """Return how many epochs of `images` fit at a rate in images per second; at least one."""
     return max(1, min(MAX_EPOCHS, int(EPOCH_FRACTION * seconds * rate / images)))
+
+
+def trial_seconds(left: float) -> tuple[float, float]:
+    """Return the seconds of the two trials, of the seconds left."""
+    first = max(TRIAL_FRACTION * left, MIN_TRIAL_SECONDS)
+    return first, 2 * first
 
 
 def trial_rows(

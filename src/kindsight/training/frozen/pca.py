@@ -239,7 +239,8 @@ class WeightedPCA:
     def _prepare(self) -> None:
         self._mean, self._factors = mean_and_scale(self._features, self._layers)
         factors = self._factors.astype(np.float32)
-        self._rows = (self._features - self._mean.astype(np.float32)) * factors
+        self._rows = self._features - self._mean.astype(np.float32)
+        self._rows *= factors
         _, group = np.unique(np.stack(self._weightings), axis=1, return_inverse=True)
         self._groups: list[tuple[int, Floats]] = []
         for number in range(int(group.max()) + 1):
