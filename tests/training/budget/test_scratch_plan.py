@@ -13,6 +13,7 @@ from kindsight.training.budget.scratch_plan import (
     planned_epochs,
     predict_log_loss,
     trial_rows,
+    trial_seconds,
 )
 
 
@@ -37,6 +38,10 @@ def test_epochs_that_fit():
     assert planned_epochs(1000, 50, 100) == 4
     assert planned_epochs(10_000, 50, 100) == 1
     assert planned_epochs(10, 50, 100) == MAX_EPOCHS
+
+
+def test_trials_take_a_thirty_second_and_a_sixteenth_of_the_time():
+    assert trial_seconds(480) == (15, 30) and trial_seconds(60) == (5, 10)
 
 
 def test_a_trial_has_whole_epochs_or_a_part_of_the_images():

@@ -37,8 +37,8 @@ MIN_SECONDS = 45.0
 MEASURED_IMAGES = 1024
 """Images that measure the speed of a network, at most."""
 
-# Fraction of the time left that the first trial takes, and its least seconds; the second takes twice
-# as long. Trials that are lost should cost little: fine-tuning gains with every minute.
+# Fraction of the time left that the first trial takes, and its least seconds; the second takes
+# twice as long. Trials in vain should cost little: fine-tuning gains with every minute.
 TRIAL_FRACTION, MIN_TRIAL_SECONDS = 1 / 32, 5.0
 
 FILTERS: tuple[int, ...] = (16, 24, 32, 48)
