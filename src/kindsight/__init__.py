@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from kindsight.images import resize_image as resize_image
     from kindsight.predictor import Prediction as Prediction
     from kindsight.predictor import Predictor as Predictor
+    from kindsight.runs.compare import compare as compare
     from kindsight.runs.diagnosing import diagnose as diagnose
-    from kindsight.runs.evaluating.compare import compare as compare
     from kindsight.runs.improve import improve as improve
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
     from kindsight.runs.more_images.suggest import suggest as suggest
@@ -45,7 +45,7 @@ _MODULES = {
     "Prediction": "predictor",
     "Predictor": "predictor",
     "split_dataset": "checks.split",
-    "compare": "runs.evaluating.compare",
+    "compare": "runs.compare",
     "diagnose": "runs.diagnosing",
     "evaluate": "evaluation",
     "improve": "runs.improve",

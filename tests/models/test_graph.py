@@ -7,7 +7,7 @@ from kindsight.errors import SettingsError
 from kindsight.models.backbones.features import build_network
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.graph import complete_layer, cut_network
-from kindsight.models.networks.freezing import (
+from kindsight.models.networks.fine_tuned import (
     freeze,
     freeze_batch_norm,
     last_frozen_layer,

@@ -7,7 +7,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.report.findings import (
+from kindsight.report.sheets import (
     MAX_IMAGES,
     CheckState,
     FindingsData,

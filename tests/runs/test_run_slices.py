@@ -13,7 +13,7 @@ from cli.tiny_bundle import CLASSES, write_bundle
 from kindsight.cache.folder import Cache
 from kindsight.checks.measurements import cached_measurements, measure_dataset
 from kindsight.dataset import ImageDataset
-from kindsight.runs.evaluating.slices import record_slices, report_slices
+from kindsight.runs.evaluate import record_slices, report_slices
 from kindsight.runs.record import load_run
 
 

@@ -13,7 +13,7 @@ import kindsight
 from kindsight.cli.app import app
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.models.head_network import FeatureNetwork
-from kindsight.report.contact_sheet import SuggestedImage, render_suggestions
+from kindsight.report.sheets import SuggestedImage, render_suggestions
 from kindsight.runs.more_images.select import Candidate, Shortlist, select_diverse
 from shapes import CLASSES, encoded, shape
 

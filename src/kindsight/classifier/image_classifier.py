@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import JSON_FILE, KERAS_FILE, TFLITE_FILE, Bundle
-from kindsight.classifier.estimator import Estimator, document, trainer_of
-from kindsight.classifier.selection import labelled_images, used_splits, with_validation
+from kindsight.classifier.estimator import (
+    Estimator,
+    document,
+    labelled_images,
+    trainer_of,
+    used_splits,
+    with_validation,
+)
 from kindsight.dataset import as_dataset, with_value_range
 from kindsight.dataset.labels import as_labels, class_indices, distinct_labels
 from kindsight.dataset.names import ignored_notes, quoted_list, reasons_by_class

@@ -147,7 +147,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     options = replace(options, value_range=predictor.bundle.spec.value_range)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
     if wanted:
-        from kindsight.runs.evaluating.slices import check_slice_names
+        from kindsight.runs.evaluate import check_slice_names
 
         check_slice_names(wanted, data, options)
     dataset, chosen = choose_split(dataset, split)
@@ -211,7 +211,7 @@ def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDatase
 
 
 def _read_costs(path: str, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    from kindsight.runs.evaluating.costs import read_costs
+    from kindsight.runs.evaluate import read_costs
 
     return read_costs(path, classes)
 
@@ -233,7 +233,7 @@ def _slices(
     quiet: bool,
 ) -> tuple[Slice, ...]:
     from kindsight.cli.terminal.progress import watching
-    from kindsight.runs.evaluating.slices import slices_of
+    from kindsight.runs.evaluate import slices_of
 
     with watching(quiet) as progress:
         return slices_of(

@@ -36,7 +36,7 @@ from kindsight.report.format import amount, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
-    from kindsight.runs.evaluating.compare import Comparison
+    from kindsight.runs.compare import Comparison
     from kindsight.runs.reporting.make import WrittenReport
 
 __all__ = ["compare", "report"]
@@ -78,7 +78,7 @@ def compare(
     Example: kindsight compare runs/photos-1 runs/photos-2
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.runs.evaluating.compare import compare as compare_runs
+    from kindsight.runs.compare import compare as compare_runs
 
     with watching(quiet) as progress:
         found = compare_runs(

@@ -174,8 +174,8 @@ def _unknown(found: Suggestions) -> str:
 def _sheet(found: Suggestions, run: str) -> str:
     """Return the HTML page of the first suggestions."""
     from kindsight.images import read_image
-    from kindsight.report.contact_sheet import SuggestedImage, render_suggestions
     from kindsight.report.gallery import thumbnail_uri
+    from kindsight.report.sheets import SuggestedImage, render_suggestions
 
     shown = []
     for image in found.images[:ON_SHEET]:

@@ -173,8 +173,8 @@ def _write_parquet(
 
 def write_sheet(path: str, images: Sequence[PredictedImage], bundle: str) -> None:
     """Write an HTML page of the least confident images, unreadable ones last."""
-    from kindsight.report.contact_sheet import SheetImage, render_sheet
     from kindsight.report.gallery import thumbnail_uri
+    from kindsight.report.sheets import SheetImage, render_sheet
 
     shown = []
     for image in least_confident_first(images)[:SHOWN]:

@@ -9,13 +9,13 @@ from typing import Any
 from kindsight.models.backbones.backbone import TOP
 from kindsight.models.graph import CutPoint, complete_layer, cut_network, layer_path
 from kindsight.models.heads import LOGITS
-from kindsight.models.networks.fine_tuned import load_network
-from kindsight.models.networks.freezing import (
+from kindsight.models.networks.fine_tuned import (
     FREEZES,
     count_frozen,
     freeze,
     last_frozen_layer,
     layers_up_to,
+    load_network,
     parse_freeze,
     summarise,
 )

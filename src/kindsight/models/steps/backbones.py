@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 
 from kindsight.models.graph import output_of
 from kindsight.models.heads import LOGITS
-from kindsight.models.networks.fine_tuned import FineTunedNetwork, layers_after
-from kindsight.models.networks.freezing import freeze, freeze_batch_norm, last_frozen_layer
+from kindsight.models.networks.fine_tuned import (
+    FineTunedNetwork,
+    freeze,
+    freeze_batch_norm,
+    last_frozen_layer,
+    layers_after,
+)
 from kindsight.models.networks.keras_heads import is_head_layer
 from kindsight.models.networks.transfer import BuiltTransfer, TransferNetwork, build_transfer
 from kindsight.models.steps.compute_dtype import computing_in

@@ -21,7 +21,7 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError, UsageError
 from kindsight.files import write_csv, write_json, write_text
 from kindsight.images import read_image
-from kindsight.report.findings import (
+from kindsight.report.sheets import (
     CheckState,
     FindingsData,
     FindingsSection,

@@ -33,7 +33,7 @@ from kindsight.report.values import (
     UnknownScore,
 )
 from kindsight.runs.diagnosing.run import read_findings
-from kindsight.runs.evaluating.slices import report_slices
+from kindsight.runs.evaluate import report_slices
 from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images

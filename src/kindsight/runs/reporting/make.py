@@ -112,7 +112,7 @@ def side_by_side(
     """
     # The comparison imports the predictor.
     from kindsight.report.side_by_side import MAX_RUNS, Difference, SideBySide, run_names
-    from kindsight.runs.evaluating.compare import compare
+    from kindsight.runs.compare import compare
 
     if not 2 <= len(runs) <= MAX_RUNS:
         raise UsageError(f"`runs` must be 2 to {MAX_RUNS} run folders; got {len(runs)}.")

@@ -73,7 +73,7 @@ class Phase:
     patience : int, optional
         Early stopping: the phase ends after this many epochs without a new best one.
     freeze : str or int
-        Frozen layers of a backbone, as in :func:`kindsight.models.networks.freezing.freeze`.
+        Frozen layers of a backbone, as in :func:`kindsight.models.networks.fine_tuned.freeze`.
     cached_copies : int
         0 to 64, at most epochs - 1: augmented copies per image whose frozen activations are
         cached, besides the original; each epoch uses another one. 0 augments anew in each epoch.

@@ -9,7 +9,7 @@ from typing import Any
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.table import get_backbone, split_model_name
-from kindsight.models.networks.freezing import parse_freeze
+from kindsight.models.networks.fine_tuned import parse_freeze
 from kindsight.models.networks.keras_heads import TrainableHead
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.networks.transfer import TransferNetwork

@@ -1,1 +1,0 @@
-"""What ``kindsight evaluate`` and ``kindsight compare`` do beyond metrics of one classifier."""
