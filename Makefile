@@ -15,32 +15,37 @@ else
 BIN = $(VENV)/bin
 endif
 
+VENDOR = src/kindsight/export/web/vendor
+WEB = $(VENDOR)/litert/package.json
+
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Prints nothing; the exit code is 0 if this Python can be used.
 FITS = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow install-test lint format docs bench clean
+.PHONY: help install web demo test test-slow install-test lint format docs bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
-install: $(VENV)/.installed-test ## create .venv and install kindsight with all tools
+install: $(VENV)/.installed-test $(WEB) ## create .venv and install kindsight with all tools
+
+web: $(WEB) ## fetch LiteRT.js from npm, which 'kindsight export --to web' puts into its page
 
 demo: $(VENV)/.installed-demo ## train on 2,624 images of solar cells and print the accuracy beside a paper's
 	@$(BIN)/kindsight demo
 
-test: lint ## run every check: style, types, direction of imports, documentation, tests that are not slow
+test: lint $(WEB) ## run every check: style, types, direction of imports, documentation, tests that are not slow
 	@echo "== documentation"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "== tests"
 	@$(BIN)/python -m pytest -q -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-test-slow: $(VENV)/.installed-test ## run the tests that take long; CI runs them after the others
+test-slow: $(VENV)/.installed-test $(WEB) ## run the tests that take long; CI runs them after the others
 	@$(BIN)/python -m pytest -q -m slow --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-install-test: $(VENV)/.installed-test ## install the built wheel in clean environments, oldest and newest versions, and train
+install-test: $(VENV)/.installed-test $(WEB) ## install the built wheel in clean environments, oldest and newest versions, and train
 	@bash .ci/install-test $(BIN)/python
 
 lint: $(VENV)/.installed-test ## run the checks that need no test: style, types, direction of imports
@@ -79,6 +84,11 @@ $(VENV)/.installed-test $(VENV)/.installed-demo $(VENV)/.installed-bench: $(VENV
 	@echo "Installing kindsight [$(EXTRAS)] in $(VENV): some minutes the first time"
 	@echo "(TensorFlow alone is about 250 MB)."
 	@$(PIP) install --quiet --editable ".[$(EXTRAS)]"
+	@touch $@
+
+# The lock file has the digests of what npm installs. Where there is no npm, it comes from PyPI.
+$(WEB): $(VENDOR)/package-lock.json | $(VENV)/.made
+	@$(BIN)/python hatch_build.py
 	@touch $@
 
 # A working environment is used; a broken one is created again.

@@ -86,7 +86,7 @@ def parameters(function: Callable[..., Any]) -> Iterator[tuple[str, str, str, st
             many = "..." if get_origin(parameter.annotation.__origin__) is list else ""
             yield (info.metavar or name.upper()).rstrip(".") + many, text, "", ""
         elif isinstance(info, OptionInfo) and not info.hidden:
-            if parameter.default not in (None, False):
+            if parameter.default not in (None, False, inspect.Parameter.empty):
                 default = str(parameter.default)
             value = f" {info.metavar}" if info.metavar else ""
             spelled = ", ".join(spellings(name, info)) + value

@@ -43,7 +43,7 @@ def export(
         typer.Option(
             metavar="FORMAT[,FORMAT]",
             help="Formats: litert, litert-float16, litert-dynamic, litert-int8, onnx, openvino, "
-            "openvino-float16, savedmodel, coreml.",
+            "openvino-float16, savedmodel, coreml, web.",
             show_default=False,
         ),
     ],

@@ -10,6 +10,7 @@ from kindsight.export.litert import FLOAT16_TARGET, FLOAT32_TARGET
 from kindsight.export.litert_quantized import DYNAMIC_TARGET, INT8_TARGET
 from kindsight.export.openvino import OPENVINO_FLOAT16_TARGET, OPENVINO_TARGET
 from kindsight.export.target import Exporter
+from kindsight.export.web.target import WEB_TARGET
 
 __all__ = ["TARGETS", "find_targets"]
 
@@ -23,6 +24,7 @@ _TARGETS: tuple[Exporter, ...] = (
     OPENVINO_FLOAT16_TARGET,
     SAVEDMODEL_TARGET,
     COREML_TARGET,
+    WEB_TARGET,
 )
 
 TARGETS = {target.name: target for target in _TARGETS}

@@ -1,0 +1,155 @@
+"""The page that classifies in a browser: as one HTML file, and as a folder for a host."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kindsight.export.target import version_of
+from kindsight.export.web.bundling import join_modules
+from kindsight.export.web.library import Library
+from kindsight.report.templating import clean
+
+__all__ = ["render_file", "render_site"]
+
+_SOURCES = Path(__file__).parent / "page"
+
+_FIXED_POLICY = "default-src 'none'; img-src blob: data:; base-uri 'none'; form-action 'none'"
+
+LISTED = 12
+"""Classes that are named at the top of the page."""
+
+
+def render_file(info: Mapping[str, Any], model: bytes, library: Library, name: str) -> str:
+    """Return the page as one HTML file, which needs no server.
+
+    Parameters
+    ----------
+    info : mapping
+        The content of ``model.json``.
+    model : bytes
+        The LiteRT file, packed by :func:`.packing.pack_model`.
+    library : Library
+    name : str
+        The page's title.
+    """
+    script, style = _page_script(), _read("style.css")
+    policy = (
+        f"{_FIXED_POLICY}; script-src 'sha256-{_digest(script)}' 'wasm-unsafe-eval'; "
+        f"style-src 'sha256-{_digest(style)}'; worker-src blob:"
+    )
+    parts = {
+        "worker-code": _compressed(_worker_script(library).encode()),
+        "wasm-code": _compressed(library.wasm),
+        "model-file": model,
+    }
+    data = [_info_block(info)]
+    for place, part in parts.items():
+        text = base64.b64encode(part).decode("ascii")
+        data.append(f'<script type="text/plain" id="{place}">{text}</script>')
+    return _fill(
+        info, library, name, policy=policy, style=f"<style>{style}</style>",
+        data="\n".join(data), script=f"<script>{script}</script>",
+    )  # fmt: skip
+
+
+def render_site(
+    info: Mapping[str, Any], model: bytes, library: Library, name: str
+) -> dict[str, bytes]:
+    """Return the page as files for a static host, by their names; arguments as `render_file`."""
+    policy = (
+        f"{_FIXED_POLICY}; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+        "worker-src 'self'; connect-src 'self'"
+    )
+    page = _fill(
+        info, library, name, policy=policy, style='<link rel="stylesheet" href="style.css">',
+        data=_info_block(info), script='<script src="page.js"></script>',
+    )  # fmt: skip
+    headers = f"/*\n  Content-Security-Policy: {policy}; frame-ancestors 'none'\n"
+    headers += "  X-Content-Type-Options: nosniff\n  Referrer-Policy: no-referrer\n"
+    return {
+        "index.html": page.encode(),
+        "style.css": _read("style.css").encode(),
+        "page.js": _page_script().encode(),
+        "worker.js": _worker_script(library).encode(),
+        # Compressed, as not every host does it.
+        "litert.bin": _compressed(library.wasm),
+        "model.bin": model,
+        "_headers": headers.encode(),  # as Netlify and Cloudflare Pages read them
+    }
+
+
+def _fill(info: Mapping[str, Any], library: Library, name: str, **parts: str) -> str:
+    """Return the page with its texts."""
+    classes = info["classes"]
+    own = version_of("kindsight").get("kindsight", "")
+    made = (
+        f"Made with kindsight {own} ({info['backbone']}); runs on LiteRT.js "
+        f"{library.version}, Apache License 2.0."
+    )
+    texts = {
+        "title": name,
+        "lead": f"Sorts images into {len(classes):,} classes: {_listed(classes)}.",
+        "privacy": "Images stay on this device: the page sends nothing to anyone.",
+        "credits": made,
+    }
+    page = _read("index.html")
+    for key, text in texts.items():
+        page = page.replace(f"{{{{{key}}}}}", html.escape(clean(text)))
+    # After the texts, which could contain such a mark.
+    for key, text in parts.items():
+        before, _, after = page.rpartition(f"{{{{{key}}}}}")
+        page = before + text + after
+    return page
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = list(classes[:LISTED])
+    if len(classes) > LISTED:
+        return f"{', '.join(shown)} and {len(classes) - LISTED:,} more"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _page_script() -> str:
+    return _closed(join_modules(_modules(), "./main.js"))
+
+
+def _worker_script(library: Library) -> str:
+    """Return the script of the worker: LiteRT.js, and the modules that use it."""
+    third_party = {"core": library.core, "@litertjs/wasm-utils": library.utilities}
+    litert = join_modules(third_party, "core", name="litert")
+    own = join_modules(_modules(), "./worker.js")
+    parts = [library.loader, f"const litert = (() => {{\n{litert}return litert;\n}})();"]
+    return "\n".join([*parts, _closed(own)])
+
+
+def _modules() -> dict[str, str]:
+    return {f"./{path.name}": path.read_text("utf-8") for path in _SOURCES.glob("*.js")}
+
+
+def _closed(script: str) -> str:
+    return f"(() => {{\n{script}}})();\n"
+
+
+def _read(name: str) -> str:
+    return (_SOURCES / name).read_text("utf-8")
+
+
+def _info_block(info: Mapping[str, Any]) -> str:
+    text = json.dumps(info).replace("<", "\\u003c")
+    return f'<script type="application/json" id="model-info">{text}</script>'
+
+
+def _compressed(content: bytes) -> bytes:
+    """Return bytes as gzip; the same for the same bytes."""
+    return gzip.compress(content, 6, mtime=0)
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,159 @@
+"""The target ``web``: a page that classifies in a browser, run for its proof in Chromium."""
+
+from __future__ import annotations
+
+import base64
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import Bundle
+from kindsight.export.description import describe
+from kindsight.export.litert import probabilities_tflite
+from kindsight.export.target import Bounds, Calibration, Measured, Outputs
+from kindsight.export.web.chromium import Chromium, find_browser
+from kindsight.export.web.library import load_library
+from kindsight.export.web.packing import pack_model
+from kindsight.export.web.pages import render_file, render_site
+
+__all__ = ["PAGE_FILE", "SITE", "WEB_TARGET", "Web", "WebModel"]
+
+PAGE_FILE = "classifier.html"
+"""The page as one file."""
+
+SITE = "site"
+"""The folder for a static host."""
+
+BOUNDS = Bounds(labels=0.999, probability=2e-3)
+
+CHUNK_BYTES = 4 * 2**20
+"""Images that are sent to the browser at once."""
+
+_RUN = """
+(async () => {
+  const { info } = kindsight;
+  const [, height, width] = info.input.shape;
+  const bytes = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
+  const size = 3 * height * width;
+  const found = [];
+  for (let at = 0; at < bytes.length; at += size) {
+    const started = performance.now();
+    const { probabilities, score } = await kindsight.run(bytes.slice(at, at + size));
+    const seconds = (performance.now() - started) / 1000;
+    found.push([Array.from(probabilities), score, seconds]);
+  }
+  return found;
+})()
+"""
+
+_CLASSIFY = """
+(async () => {
+  const bytes = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
+  try {
+    const answer = await kindsight.classify({ blob: new Blob([bytes]) }, 0);
+    return [Array.from(answer.probabilities), answer.score];
+  } catch (error) {
+    return null;
+  }
+})()
+"""
+
+
+@dataclass(frozen=True)
+class Web:
+    """A page with the network, for browsers."""
+
+    name: str = "web"
+    title: str = "web page that classifies in the browser"
+    extra: str | None = None
+    bounds: Bounds = BOUNDS
+    needs_calibration: bool = False
+    own_process: bool = True
+
+    def check(self, bundle: Bundle) -> None:
+        """Raise KindsightError where LiteRT.js is missing."""
+        load_library()
+
+    def convert(
+        self, bundle: Bundle, folder: Path, calibration: Calibration | None
+    ) -> tuple[Path, ...]:
+        """Write ``classifier.html`` and the folder ``site``."""
+        library, info = load_library(), describe(bundle)
+        model = pack_model(probabilities_tflite(bundle, info))
+        name = bundle.folder.absolute().name or "Classifier"
+        page = folder / PAGE_FILE
+        page.write_text(render_file(info, model, library, name), "utf-8")
+        written = [page]
+        site = folder / SITE
+        site.mkdir()
+        for file, content in render_site(info, model, library, name).items():
+            (site / file).write_bytes(content)
+            written.append(site / file)
+        return tuple(written)
+
+    def open(self, folder: Path) -> WebModel | None:
+        """Open ``classifier.html`` in headless Chromium; None where there is none."""
+        browser = find_browser()
+        return None if browser is None else WebModel(browser, folder / PAGE_FILE)
+
+    def runtime(self) -> dict[str, str]:
+        """Return the version of LiteRT.js."""
+        return {"@litertjs/core": load_library().version}
+
+
+WEB_TARGET = Web()
+
+
+class WebModel:
+    """The page in headless Chromium, without a network."""
+
+    def __init__(self, browser: str, page: Path) -> None:
+        self._chromium = Chromium(browser)
+        try:
+            self._chromium.open(page.absolute().as_uri())
+            self._info = self._chromium.evaluate("kindsight.ready.then(() => kindsight.info)")
+        except BaseException:
+            self._chromium.close()
+            raise
+
+    def predict(self, pixels: NDArray[Any]) -> Outputs:
+        """Return the outputs for resized images; see :class:`.target.ExportedModel`."""
+        return self.measure(pixels).outputs
+
+    def measure(self, pixels: NDArray[Any]) -> Measured:
+        """Return the outputs with their times in the page."""
+        images = np.ascontiguousarray(pixels, np.uint8)
+        rows: list[Any] = []
+        step = max(1, CHUNK_BYTES // max(1, images[0].nbytes)) if len(images) else 1
+        for start in range(0, len(images), step):
+            chunk = images[start : start + step].tobytes()
+            rows += self._chromium.evaluate(_RUN % _text(chunk))
+        seconds = [row[2] for row in rows] or [0.0]
+        throughput = len(rows) / max(1e-9, sum(seconds))
+        return Measured(self._outputs(rows), statistics.median(seconds), throughput)
+
+    def predict_files(self, files: Sequence[bytes]) -> Outputs:
+        """Return the outputs for image files, decoded by the page; see :class:`.FileModel`."""
+        return self._outputs([self._chromium.evaluate(_CLASSIFY % _text(data)) for data in files])
+
+    def close(self) -> None:
+        """End the browser."""
+        self._chromium.close()
+
+    def _outputs(self, rows: list[Any]) -> Outputs:
+        classes = len(self._info["classes"])
+        missing = [float("nan")] * classes
+        probabilities = np.array([row[0] if row else missing for row in rows], np.float32)
+        probabilities = probabilities.reshape(len(rows), classes)
+        if len(self._info["outputs"]) < 2:
+            return probabilities, None
+        return probabilities, np.array([row[1] if row else np.nan for row in rows], np.float32)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
