@@ -7,6 +7,7 @@ from kindsight.training.budget.scratch_plan import (
     FILTERS,
     MAX_EPOCHS,
     Trial,
+    are_enough,
     choose_filters,
     fits_epoch,
     is_candidate,
@@ -40,8 +41,16 @@ def test_epochs_that_fit():
     assert planned_epochs(10, 50, 100) == MAX_EPOCHS
 
 
-def test_trials_take_a_thirty_second_and_a_sixteenth_of_the_time():
-    assert trial_seconds(480) == (15, 30) and trial_seconds(60) == (5, 10)
+def test_each_trial_takes_twice_the_time_of_the_one_before():
+    assert trial_seconds(480) == [15, 30, 60] and trial_seconds(80) == [5, 10, 20]
+
+
+def test_two_trials_that_have_begun_to_learn_are_enough():
+    # Guessing among ten classes has a log loss of 2.303; four fifths of it are 1.842.
+    slow, good = Trial(1000, 1.85), Trial(2000, 1.84)
+    assert are_enough([good, Trial(4000, 1.5)], 10)
+    assert not are_enough([good], 10) and not are_enough([slow, good], 10)
+    assert are_enough([slow, good, Trial(4000, 1.5)], 10)
 
 
 def test_a_trial_has_whole_epochs_or_a_part_of_the_images():
@@ -59,16 +68,16 @@ def test_a_trial_has_whole_epochs_or_a_part_of_the_images():
 
 def test_the_log_loss_falls_by_the_same_factor_with_each_doubling():
     short, longer = Trial(1000, 2.0), Trial(2000, 1.5)
-    assert predict_log_loss(short, longer, 2000) == 1.5
-    assert predict_log_loss(short, longer, 8000) == pytest.approx(1.5 * 0.75**2)
+    assert predict_log_loss([short, longer], 2000) == 1.5
+    assert predict_log_loss([short, longer], 8000) == pytest.approx(1.5 * 0.75**2)
     # A trial of four times the images: each doubling is half of the way.
-    assert predict_log_loss(Trial(500, 2.0), longer, 8000) == pytest.approx(1.5 * 0.75)
+    assert predict_log_loss([Trial(500, 2.0), longer], 8000) == pytest.approx(1.5 * 0.75)
 
 
 def test_no_gain_is_expected_where_there_was_none():
-    assert predict_log_loss(Trial(1000, 2.0), Trial(2000, 2.1), 10**6) == 2.1
-    assert predict_log_loss(Trial(1000, 2.0), Trial(2000, float("nan")), 10**6) != 0.0
-    assert predict_log_loss(Trial(1000, 2.0), Trial(1000, 1.5), 10**6) == 1.5
+    assert predict_log_loss([Trial(1000, 2.0), Trial(2000, 2.1)], 10**6) == 2.1
+    assert predict_log_loss([Trial(1000, 2.0), Trial(2000, float("nan"))], 10**6) != 0.0
+    assert predict_log_loss([Trial(1000, 2.0), Trial(1000, 1.5)], 10**6) == 1.5
 
 
 def test_a_wider_network_needs_time_for_its_epochs():

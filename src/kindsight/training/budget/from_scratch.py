@@ -22,6 +22,7 @@ from kindsight.training.budget.scratch_plan import (
     FILTERS,
     MEASURED_IMAGES,
     Trial,
+    are_enough,
     choose_filters,
     fits_epoch,
     is_candidate,
@@ -171,22 +172,24 @@ class _Candidate:
     def _plan(self) -> list[int] | None:
         state, left = self._state, self._left()
         rate = self._measure_rate()
-        trials = []
+        head = compare(state).before.log_loss
+        trials: list[Trial] = []
         for seconds in trial_seconds(left):
             rows, epochs = trial_rows(
                 state.rows, self._targets, rate, seconds, state.fitted.training.seed
             )
             trials.append(Trial(len(rows) * epochs, self._try(rows, epochs)))
-        now = self._left()
-        if not fits_epoch(len(state.rows), rate, now):
-            state.notes.append("the budget leaves no time for a network from scratch")
-            return None
-        epochs = planned_epochs(len(state.rows), rate, now)
-        expected = predict_log_loss(trials[0], trials[1], epochs * len(state.rows))
-        head = compare(state).before.log_loss
+            now = self._left()
+            if not fits_epoch(len(state.rows), rate, now):
+                state.notes.append("the budget leaves no time for a network from scratch")
+                return None
+            images = planned_epochs(len(state.rows), rate, now) * len(state.rows)
+            expected = predict_log_loss(trials[-2:], images)
+            if expected < head or are_enough(trials, len(state.fitted.classes)):
+                break
         if not expected < head:
             state.notes.append(
-                f"a network from scratch was tried on {trials[1].images:,} images and not trained "
+                f"a network from scratch was tried on {trials[-1].images:,} images and not trained "
                 f"further: its expected log loss is {expected:.3f}, that of the frozen head "
                 f"{head:.3f}"
             )

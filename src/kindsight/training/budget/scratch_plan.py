@@ -6,6 +6,7 @@ Nothing here trains anything; :mod:`.from_scratch` does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "FILTERS",
     "MEASURED_IMAGES",
     "Trial",
+    "are_enough",
     "choose_filters",
     "fits_epoch",
     "is_candidate",
@@ -37,9 +39,12 @@ MIN_SECONDS = 45.0
 MEASURED_IMAGES = 1024
 """Images that measure the speed of a network, at most."""
 
-# Fraction of the time left that the first trial takes, and its least seconds; the second takes
-# twice as long. Trials in vain should cost little: fine-tuning gains with every minute.
-TRIAL_FRACTION, MIN_TRIAL_SECONDS = 1 / 32, 5.0
+# Fractions of the time left that the trials take at most, and the least seconds of the first.
+# Trials in vain should cost little: fine-tuning gains with every minute.
+TRIAL_FRACTIONS, MIN_TRIAL_SECONDS = (1 / 32, 1 / 16, 1 / 8), 5.0
+# Above this fraction of the log loss of guessing, a network has hardly begun to learn, and its loss
+# falls slowly at first: no power law holds from there.
+BEGUN = 0.8
 
 FILTERS: tuple[int, ...] = (16, 24, 32, 48)
 """Filters of the first convolution, of all networks that may be trained; the first is tried."""
@@ -92,10 +97,15 @@ def planned_epochs(images: int, rate: float, seconds: float) -> int:
     return max(1, min(MAX_EPOCHS, int(EPOCH_FRACTION * seconds * rate / images)))
 
 
-def trial_seconds(left: float) -> tuple[float, float]:
-    """Return the seconds of the two trials, of the seconds left."""
-    first = max(TRIAL_FRACTION * left, MIN_TRIAL_SECONDS)
-    return first, 2 * first
+def trial_seconds(left: float) -> list[float]:
+    """Return the seconds of the trials, each twice as long as the one before, of those left."""
+    factor = max(1.0, MIN_TRIAL_SECONDS / (TRIAL_FRACTIONS[0] * left))
+    return [fraction * factor * left for fraction in TRIAL_FRACTIONS]
+
+
+def are_enough(trials: Sequence[Trial], classes: int) -> bool:
+    """Return whether trials predict the log loss of longer ones: two that have begun to learn."""
+    return len(trials) >= 2 and trials[-2].log_loss < BEGUN * math.log(classes)
 
 
 def trial_rows(
@@ -125,12 +135,13 @@ def trial_rows(
     return np.sort(rows[order[some[: max(affordable, len(first))]]]), 1
 
 
-def predict_log_loss(short: Trial, longer: Trial, images: float) -> float:
+def predict_log_loss(trials: Sequence[Trial], images: float) -> float:
     """Return the log loss after `images`, by the power law through two trials.
 
     The log loss falls by the same factor with each doubling of the images seen. Where the longer
-    trial was no better, nothing is gained.
+    trial was no better, nothing is gained, nor is anything known from one trial.
     """
+    short, longer = trials[0], trials[-1]
     if not longer.log_loss < short.log_loss or images <= longer.images:
         return longer.log_loss
     doublings = math.log2(longer.images / short.images)
