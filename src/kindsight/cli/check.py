@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import (
-    DataOf,
+    Data,
     Debug,
     Json,
     Quiet,
@@ -49,60 +49,68 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 """Colour of each severity, the most severe first."""
 
 
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Checks that need features of all images, too (slower).  [default: off]",
+        show_default=False,
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="CODE",
+        help="Code of a check to skip, such as KS203; repeatable.  [default: none]",
+    ),
+]
+Settings = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help='TOML file with settings, such as ignore = ["KS203"] and full = true.  '
+        "[default: none]",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="New or empty folder for the findings.  "
+        "[default: checks/<name of DATA>-<next number>]",
+    ),
+]
+Apply = Annotated[
+    str | None,
+    typer.Option(
+        "--apply",
+        metavar="FILE",
+        help="New .csv file for a corrected table of all images, which kindsight train takes "
+        "as data: images to exclude, relabel or group, with reasons.  [default: none]",
+    ),
+]
+RelabelConfidence = Annotated[
+    float | None,
+    typer.Option(
+        "--relabel-confidence",
+        metavar="P",
+        help="Minimum probability of a suggested label for --apply to relabel the image, above "
+        "0 up to 1; other images are listed and keep their label.  [default: 0.9]",
+        show_default=False,
+    ),
+]
+
+
 @with_data_options("value_range")
 def check(  # noqa: PLR0913 (one parameter for each option)
-    data: Annotated[str, typer.Argument(help=DataOf)],
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full",
-            help="Checks that need features of all images, too (slower).  [default: off]",
-            show_default=False,
-        ),
-    ] = False,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore",
-            metavar="CODE",
-            help="Code of a check to skip, such as KS203; repeatable.  [default: none]",
-        ),
-    ] = None,
-    settings: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help='TOML file with settings, such as ignore = ["KS203"] and full = true.  '
-            "[default: none]",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="New or empty folder for the findings.  "
-            "[default: checks/<name of DATA>-<next number>]",
-        ),
-    ] = None,
-    apply: Annotated[
-        str | None,
-        typer.Option(
-            "--apply",
-            metavar="FILE",
-            help="New .csv file for a corrected table of all images, which kindsight train takes "
-            "as data: images to exclude, relabel or group, with reasons.  [default: none]",
-        ),
-    ] = None,
-    relabel_confidence: Annotated[
-        float | None,
-        typer.Option(
-            "--relabel-confidence",
-            metavar="P",
-            help="Minimum probability of a suggested label for --apply to relabel the image, above "
-            "0 up to 1; other images are listed and keep their label.  [default: 0.9]",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data,
+    full: Full = False,
+    ignore: Ignore = None,
+    settings: Settings = None,
+    out: Out = None,
+    apply: Apply = None,
+    relabel_confidence: RelabelConfidence = None,
     *,
     options: DataOptions,
     workers: Workers = None,
@@ -132,30 +140,24 @@ def check(  # noqa: PLR0913 (one parameter for each option)
     with watching(quiet) as progress:
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
-        train = ""
-        counts: dict[str, int] = {}
-        doubts: tuple[Finding, ...] = ()
-        if apply is not None:
+        corrections = report.corrections(chosen.relabel_confidence) if apply is not None else None
+        if corrections is not None and apply is not None:
             # First, so that an error leaves no folder that blocks the next attempt.
-            corrections = report.corrections(chosen.relabel_confidence)
             corrections.write(apply)
-            counts = corrections.counts()
-            doubts = corrections.uncertain
-            # Folders may have such names; in a table they stand for missing labels.
-            reread = (
-                " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
-            )
-            train = f"kindsight train {printable(apply)}{reread}"
         folder = write_report(report, out)
     if json:
         more: dict[str, Any] = {}
-        if apply is not None:
-            listed = [uncertain_dict(doubt) for doubt in doubts]
-            more = {"corrected": {"table": apply, **counts, "uncertain": listed}}
+        if corrections is not None:
+            listed = [uncertain_dict(doubt) for doubt in corrections.uncertain]
+            more = {"corrected": {"table": apply, **corrections.counts(), "uncertain": listed}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
         say(*report_lines(report, folder))
-        if apply is not None:
+        if corrections is not None and apply is not None:
+            # Folders may have such names; in a table they stand for missing labels.
+            named_missing = MISSING.intersection(corrections.dataset.classes)
+            train = f"kindsight train {printable(apply)}{' --keep-na-labels' * bool(named_missing)}"
+            counts, doubts = corrections.counts(), corrections.uncertain
             say(*correction_lines(counts, apply, train, doubts, chosen.relabel_confidence))
     if report.failed:
         raise typer.Exit(FOUND)

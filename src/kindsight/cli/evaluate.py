@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kindsight.cli.terminal.options import (
-    DataOf,
+    BundleFolder,
+    Data,
     Debug,
     Json,
     Quiet,
@@ -44,71 +45,81 @@ __all__ = ["choose_split", "evaluate"]
 SPLITS = ("test", "validation", "train", "all")
 TRAINED_ON_FILE = "trained_on.npz"
 
+TRAINED_ON = (
+    "the classifier was trained on these data. Accuracy on its training images is too high; "
+    "evaluate it on other images."
+)
+
 BELOW = 1
 """The exit code if the accuracy is below --fail-under."""
 
 
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(SPLITS),
+        help="Split that is evaluated.  [default: the first of these that the data have]",
+    ),
+]
+FailUnder = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ACCURACY",
+        help="Accuracy, 0 to 1, below which the exit code is 1, for use in CI.",
+    ),
+]
+Sets = Annotated[
+    float | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Confidence level of the prediction sets.  [default: as trained, 0.9]",
+        show_default=False,
+    ),
+]
+SliceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="NAME",
+        help="Image property or table column by whose values the accuracy is compared; "
+        "repeatable. Properties: size, aspect, file_size, brightness, contrast, "
+        "sharpness, colourfulness, quality, format, camera, date, folder, group, class, and "
+        "other measurements of 'kindsight check'.",
+        show_default=False,
+    ),
+]
+Slices = Annotated[
+    bool,
+    typer.Option(
+        "--slices",
+        help="Comparison of the accuracy by all usual properties and all columns of the "
+        "table; lists the slices on which it is lower than chance explains.",
+    ),
+]
+Costs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="Table of the cost of each error; rows are labels, columns are predictions. "
+        "Reports the mean cost of the predictions, and of the decisions with the lowest "
+        "expected cost.",
+    ),
+]
+
+
 @with_data_options()
 def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
-    bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
-    data: Annotated[
-        str,
-        typer.Argument(help=DataOf),
-    ],
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(SPLITS),
-            help="Split that is evaluated.  [default: the first of these that the data have]",
-        ),
-    ] = None,
-    fail_under: Annotated[
-        float | None,
-        typer.Option(
-            metavar="ACCURACY",
-            help="Accuracy, 0 to 1, below which the exit code is 1, for use in CI.",
-        ),
-    ] = None,
+    bundle: BundleFolder,
+    data: Data,
+    split: Split = None,
+    fail_under: FailUnder = None,
     target_accuracy: TargetAccuracy = None,
     target_coverage: TargetCoverage = None,
-    sets: Annotated[
-        float | None,
-        typer.Option(
-            metavar="LEVEL",
-            help="Confidence level of the prediction sets.  [default: as trained, 0.9]",
-            show_default=False,
-        ),
-    ] = None,
+    sets: Sets = None,
     sets_per_class: SetsPerClass = False,
-    slice: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slice",
-            metavar="NAME",
-            help="Image property or table column by whose values the accuracy is compared; "
-            "repeatable. Properties: size, aspect, file_size, brightness, contrast, "
-            "sharpness, colourfulness, quality, format, camera, date, folder, group, class, and "
-            "other measurements of 'kindsight check'.",
-            show_default=False,
-        ),
-    ] = None,
-    slices: Annotated[
-        bool,
-        typer.Option(
-            "--slices",
-            help="Comparison of the accuracy by all usual properties and all columns of the "
-            "table; lists the slices on which it is lower than chance explains.",
-        ),
-    ] = False,
-    costs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CSV",
-            help="Table of the cost of each error; rows are labels, columns are predictions. "
-            "Reports the mean cost of the predictions, and of the decisions with the lowest "
-            "expected cost.",
-        ),
-    ] = None,
+    slice: SliceOption = None,
+    slices: Slices = False,
+    costs: Costs = None,
     *,
     options: DataOptions,
     workers: Workers = None,
@@ -156,12 +167,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             note(predictor.decisions.note)
         for finding in dataset.notes:
             note(as_typed(finding))
-        recorded = (Path(bundle) / TRAINED_ON_FILE).exists()  # then reported image by image
-        if chosen in ("", "train") and not recorded and _was_trained_on(bundle, data):
-            note(
-                "the classifier was trained on these data. Accuracy on its training images is "
-                "too high; evaluate it on other images."
-            )
+        if chosen in ("", "train") and _was_trained_on(bundle, data):
+            note(TRAINED_ON)
     with watching(quiet) as progress:
         scores = predictor.evaluate(dataset, progress)
     if scores.clipped and not quiet:
@@ -247,9 +254,11 @@ def _slices(
 
 
 def _was_trained_on(bundle: str, data: str) -> bool:
-    """Return whether the settings of the run name these data."""
+    """Return whether the settings of the run name these data, and it has no record of images."""
     from kindsight.runs.settings import TrainSettings
 
+    if (Path(bundle) / TRAINED_ON_FILE).exists():  # training images are reported one by one
+        return False
     try:
         settings = TrainSettings.from_toml(Path(bundle) / "settings.toml")
     except SettingsError:  # a bundle without settings

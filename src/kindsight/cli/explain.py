@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.predict import UNREADABLE
-from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.options import BundleFolder, Debug, Json, Quiet
 from kindsight.cli.terminal.text import Paint, complain, note, print_json, printable, say, table
 from kindsight.errors import UsageError
 
@@ -44,65 +44,74 @@ class _Output:
                 )
 
 
+Images = Annotated[list[str] | None, typer.Argument(help="Image files.", show_default=False)]
+ClassName = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="Class to explain.  [default: the predicted class of each image]",
+    ),
+]
+Versus = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Class to compare with.  [default: all others]"),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(METHODS), help="Method of the overlays.  [default: both]"),
+]
+Nearest = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Number of nearest training images.")
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Feature maps of each layer of one image.")]
+ImageMap = Annotated[
+    bool,
+    typer.Option("--map", help="Map of the run's validation images by similarity."),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="HTML page to write; overlays are written to a folder of its name.  [default: "
+        "IMAGE-explained.html, explained.html for several images, IMAGE-layers.html, "
+        "RUN-map.html; with --json none]",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwriting of existing files.")]
+MaxLayers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-layers",
+        min=1,
+        metavar="N",
+        help="Largest number of layers, evenly spaced.  [default: 16]",
+    ),
+]
+MaxMaps = Annotated[
+    int | None,
+    typer.Option(
+        "--max-maps",
+        min=1,
+        metavar="N",
+        help="Largest number of maps per layer, evenly spaced.  [default: 64]",
+    ),
+]
+
+
 def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
-    bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
-    images: Annotated[
-        list[str] | None, typer.Argument(help="Image files.", show_default=False)
-    ] = None,
-    class_name: Annotated[
-        str | None,
-        typer.Option(
-            "--class",
-            metavar="NAME",
-            help="Class to explain.  [default: the predicted class of each image]",
-        ),
-    ] = None,
-    versus: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Class to compare with.  [default: all others]"),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(METHODS), help="Method of the overlays.  [default: both]"),
-    ] = None,
-    nearest: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Number of nearest training images.")
-    ] = 5,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Feature maps of each layer of one image.")
-    ] = False,
-    image_map: Annotated[
-        bool,
-        typer.Option("--map", help="Map of the run's validation images by similarity."),
-    ] = False,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="HTML page to write; overlays are written to a folder of its name.  [default: "
-            "IMAGE-explained.html, explained.html for several images, IMAGE-layers.html, "
-            "RUN-map.html; with --json none]",
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwriting of existing files.")] = False,
-    max_layers: Annotated[
-        int | None,
-        typer.Option(
-            "--max-layers",
-            min=1,
-            metavar="N",
-            help="Largest number of layers, evenly spaced.  [default: 16]",
-        ),
-    ] = None,
-    max_maps: Annotated[
-        int | None,
-        typer.Option(
-            "--max-maps",
-            min=1,
-            metavar="N",
-            help="Largest number of maps per layer, evenly spaced.  [default: 64]",
-        ),
-    ] = None,
+    bundle: BundleFolder,
+    images: Images = None,
+    class_name: ClassName = None,
+    versus: Versus = None,
+    method: Method = None,
+    nearest: Nearest = 5,
+    layers: Layers = False,
+    image_map: ImageMap = False,
+    out: Out = None,
+    force: Force = False,
+    max_layers: MaxLayers = None,
+    max_maps: MaxMaps = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

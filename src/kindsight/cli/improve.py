@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.options import BundleFolder, Debug, Json, Quiet
 from kindsight.cli.terminal.progress import STAGES, Progress
 from kindsight.cli.terminal.text import (
     Paint,
@@ -39,7 +39,7 @@ MAX_WIDTH = 110
 
 
 def diagnose(
-    run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
+    run: BundleFolder,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import (
+    BundleFolder,
     Debug,
     Quiet,
     SetsPerClass,
@@ -63,86 +64,99 @@ _WIDEST = 32
 _GAP = "  "
 
 
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILES...",
+        help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
+        "or pixels, arrays (.npz), or - for standard input: file names, one per line, or an "
+        "image.",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="table|jsonl|csv",
+        help="Output format.  [default: table]",
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        min=1,
+        metavar="K",
+        help="Number of most probable classes in each row.  [default: table: 1; else all]",
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "--null",
+        "-0",
+        help="File names on standard input that end with NUL, as from find -print0.",
+    ),
+]
+Always = Annotated[
+    bool,
+    typer.Option(
+        "--always", help="Labels for all images, including those that are unsure or unknown."
+    ),
+]
+Sets = Annotated[
+    float | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Prediction sets that contain the true class with this probability, such as 0.9.  "
+        "[default: none]",
+        show_default=False,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="confidence",
+        help="Order of the rows: least confident first, unreadable images last.  "
+        "[default: as given]",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet.",
+    ),
+]
+Sheet = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="HTML page of the 200 least confident images, to write."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")]
+
+
 @with_data_options(labels=False)
 def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
-    bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILES...",
-            help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
-            "or pixels, arrays (.npz), or - for standard input: file names, one per line, or an "
-            "image.",
-        ),
-    ],
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="table|jsonl|csv",
-            help="Output format.  [default: table]",
-        ),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            min=1,
-            metavar="K",
-            help="Number of most probable classes in each row.  [default: table: 1; else all]",
-        ),
-    ] = None,
-    null: Annotated[
-        bool,
-        typer.Option(
-            "--null",
-            "-0",
-            help="File names on standard input that end with NUL, as from find -print0.",
-        ),
-    ] = False,
-    always: Annotated[
-        bool,
-        typer.Option(
-            "--always", help="Labels for all images, including those that are unsure or unknown."
-        ),
-    ] = False,
+    bundle: BundleFolder,
+    files: Files,
+    format_: Format = None,
+    top: Top = None,
+    null: Null = False,
+    always: Always = False,
     target_accuracy: TargetAccuracy = None,
     target_coverage: TargetCoverage = None,
-    sets: Annotated[
-        float | None,
-        typer.Option(
-            metavar="LEVEL",
-            help="Prediction sets that contain the true class with this probability, such as 0.9.  "
-            "[default: none]",
-            show_default=False,
-        ),
-    ] = None,
+    sets: Sets = None,
     sets_per_class: SetsPerClass = False,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="confidence",
-            help="Order of the rows: least confident first, unreadable images last.  "
-            "[default: as given]",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet.",
-        ),
-    ] = None,
-    sheet: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="HTML page of the 200 least confident images, to write."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
-    ] = False,
+    sort: Sort = None,
+    out: Out = None,
+    sheet: Sheet = None,
+    force: Force = False,
     *,
     options: DataOptions,
-    json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
+    json: Json = False,
     workers: Workers = None,
     quiet: Quiet = False,
     debug: Debug = False,

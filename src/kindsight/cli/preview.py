@@ -28,40 +28,46 @@ if TYPE_CHECKING:
 __all__ = ["preview"]
 
 
+Data = Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")]
+Augment = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Augmentation: none, light, classic, strong, auto, or a TOML file.",
+    ),
+]
+Out = Annotated[
+    str, typer.Option(metavar="FILE", help="Contact sheet: a .png, .jpg or .webp file.")
+]
+Images = Annotated[int, typer.Option(min=1, metavar="N", help="Images, one per row.")]
+Copies = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Augmented copies per image, of consecutive epochs."),
+]
+Seed = Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the random changes and images.")]
+Epoch = Annotated[int, typer.Option(min=0, metavar="N", help="Epoch of the first copy.")]
+Size = Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the images.")]
+Resize = Annotated[
+    str,
+    typer.Option(metavar="crop|stretch|pad", help="Resizing of images that are not square."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")]
+
+
 @with_data_options(labels=False)
 def preview(  # noqa: PLR0913 (one parameter for each option)
-    data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
-    augment: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Augmentation: none, light, classic, strong, auto, or a TOML file.",
-        ),
-    ] = "classic",
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="Contact sheet: a .png, .jpg or .webp file.")
-    ] = "sheet.png",
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images, one per row.")] = 6,
-    copies: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Augmented copies per image, of consecutive epochs."),
-    ] = 5,
-    seed: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Seed of the random changes and images.")
-    ] = 0,
-    epoch: Annotated[int, typer.Option(min=0, metavar="N", help="Epoch of the first copy.")] = 1,
-    size: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Height and width of the images.")
-    ] = 224,
-    resize: Annotated[
-        str,
-        typer.Option(metavar="crop|stretch|pad", help="Resizing of images that are not square."),
-    ] = "crop",
+    data: Data,
+    augment: Augment = "classic",
+    out: Out = "sheet.png",
+    images: Images = 6,
+    copies: Copies = 5,
+    seed: Seed = 0,
+    epoch: Epoch = 1,
+    size: Size = 224,
+    resize: Resize = "crop",
     *,
     options: DataOptions,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
-    ] = False,
+    force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

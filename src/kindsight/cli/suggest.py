@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kindsight.cli.terminal.options import (
+    BundleFolder,
     DataOf,
     Debug,
     Json,
@@ -54,7 +55,7 @@ WIDEST_NAME, WIDEST_PATH = 24, 60
 
 @with_data_options(labels=False)
 def suggest(  # noqa: PLR0913 (one parameter for each option)
-    run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
+    run: BundleFolder,
     data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
     count: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images to suggest, at most 2,000.")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing import _transforms as _standardize
 from kindsight.preprocessing._dataframe import DataFrameIterator
 from kindsight.preprocessing._directory import DirectoryIterator
 from kindsight.preprocessing._numpy_array import NumpyArrayIterator
@@ -19,7 +18,10 @@ from kindsight.preprocessing._transforms import (
     apply_affine_transform,
     apply_brightness_shift,
     apply_channel_shift,
+    fit_statistics,
     flip_axis,
+    is_deterministic,
+    standardize,
 )
 from kindsight.preprocessing._warnings import (
     brightness_pair,
@@ -249,7 +251,7 @@ class ImageDataGenerator(_Flows):
     def _draws_without_foreign_code(self) -> bool:
         """Whether no foreign code can draw random numbers between two images of a batch."""
         own = all(_is_own(self, name) for name in ("apply_transform", "standardize"))
-        return own and _standardize.is_deterministic(self.preprocessing_function)
+        return own and is_deterministic(self.preprocessing_function)
 
     @property
     def _draws_by_default(self) -> bool:
@@ -261,7 +263,7 @@ class ImageDataGenerator(_Flows):
         Returns the same array, unless a preprocessing function or the whitening creates another
         one.
         """
-        return _standardize.standardize(self, x)
+        return standardize(self, x)
 
     def get_random_transform(
         self, img_shape: Sequence[int], seed: int | None = None
@@ -322,7 +324,7 @@ class ImageDataGenerator(_Flows):
         SettingsError
             (a ValueError) for another rank.
         """
-        _standardize.fit(self, x, augment, rounds, seed)
+        fit_statistics(self, x, augment, rounds, seed)
 
 
 def _is_own(generator: ImageDataGenerator, name: str) -> bool:

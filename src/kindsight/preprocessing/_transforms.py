@@ -314,7 +314,7 @@ def is_deterministic(function: Callable[[Pixels], Pixels] | None) -> bool:
     return function is None or module.startswith(("keras.src.applications.", "keras.applications."))
 
 
-def fit(settings: Any, x: Any, augment: bool, rounds: int, seed: int | None) -> None:
+def fit_statistics(settings: Any, x: Any, augment: bool, rounds: int, seed: int | None) -> None:
     """Compute the statistics of an array of images; see ``ImageDataGenerator.fit``."""
     x = np.array(x, settings.dtype)
     if x.ndim != 4:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -80,18 +80,9 @@ class TrainingState:
         self.rows, self.running = [], None
         self._since = self._clock()
 
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
+    def on_step(self, *step: Any, **named: Any) -> None:
         """Record the running epoch."""
-        self.running = Running(phase, epoch, step, steps, loss, accuracy, images_per_second)
+        self.running = Running(*step, **named)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Record a finished epoch."""

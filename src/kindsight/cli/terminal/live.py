@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -81,16 +81,7 @@ class Interrupts:
         """Raise a swallowed Ctrl-C."""
         raise_if_interrupted()
 
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
+    def on_step(self, *_: Any, **__: Any) -> None:
         """Raise a swallowed Ctrl-C."""
         raise_if_interrupted()
 

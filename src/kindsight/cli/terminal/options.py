@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
 
 __all__ = [
+    "BundleFolder",
+    "Data",
     "DataOf",
     "Debug",
     "Json",
@@ -176,6 +178,9 @@ SetsPerClass = Annotated[
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""
+
+Data = Annotated[str, typer.Argument(help=DataOf)]
+BundleFolder = Annotated[str, typer.Argument(help="Run folder or model bundle.")]
 
 
 _NAMED = re.compile(r"`(\w+)(?:=([^`]+))?`")
