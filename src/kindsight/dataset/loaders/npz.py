@@ -250,44 +250,39 @@ def from_npz(
     if labelled:
         splits = _labelled(splits, arrays, where, notes)
     sources = [f"{quoted(part.images)} in {where}" if part.images else where for part in splits]
-    shaped = []
-    for part, source in zip(splits, sources, strict=True):
-        array, note = as_images(arrays[part.images], options.shape, source)
-        shaped.append(array)
-        notes.extend([note] if note else [])
-    pixels, value_range = as_pixels(shaped, sources, options.value_range)
-    notes += scaling_notes(value_range, where)
+    shaped = [
+        as_images(arrays[part.images], options.shape, source)
+        for part, source in zip(splits, sources, strict=True)
+    ]
+    pixels, value_range = as_pixels([array for array, _ in shaped], sources, options.value_range)
+    notes += [*filter(None, (note for _, note in shaped)), *scaling_notes(value_range, where)]
     memory = from_arrays([image for array in pixels for image in array])
     columns: dict[str, Any] = {}
     skipped: list[int] = []
     if labelled:
         names = options.label_names or _class_names(arrays, class_names, where, options)
         columns, skipped = _columns(arrays, splits, replace(options, label_names=names), where)
-    start = name.replace(os.sep, "/")
     left_out = [part for part in every if part not in splits]
+    ignored = tuple(path for part in left_out for path in _paths(name, part, arrays))
     dataset = ImageDataset(
-        path=tuple(
-            f"{start}:{part.images}[{row}]" if part.images else f"{start}[{row}]"
-            for part, array in zip(splits, pixels, strict=True)
-            for row in range(len(array))
-        ),
+        path=tuple(path for part in splits for path in _paths(name, part, arrays)),
         size=memory.size,
         arrays=memory.arrays,
         value_range=value_range,
         notes=tuple(dict.fromkeys(notes)),
-        ignored={_UNLABELLED: sum(len(arrays[part.images]) for part in left_out)}
-        if left_out
-        else {},
-        ignored_files=tuple(
-            IgnoredFile(f"{start}:{part.images}[{row}]", _UNLABELLED)
-            for part in left_out
-            for row in range(len(arrays[part.images]))
-        )[:MAX_IGNORED_FILES],
+        ignored={_UNLABELLED: len(ignored)} if left_out else {},
+        ignored_files=tuple(IgnoredFile(path, _UNLABELLED) for path in ignored[:MAX_IGNORED_FILES]),
         **columns,
     )
     if labelled:
         dataset = _without_unlabelled(dataset, skipped, where, _locator(arrays, splits))
     return with_names(dataset, options, labelled=labelled)
+
+
+def _paths(file: str, part: _SplitArrays, arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    """Yield the name of each image of an array: ``digits.npz:x_train[12]``."""
+    start = file.replace(os.sep, "/") + (f":{part.images}" if part.images else "")
+    return (f"{start}[{row}]" for row in range(len(arrays[part.images])))
 
 
 def _without_unlabelled(

@@ -105,13 +105,11 @@ def from_folder(
                 f"{HOW_TO_ARRANGE}"
             )
         check_classes(found, where, len(rows), min_classes)
+    for name in outside:
+        ignored.add(name, BESIDE_CLASSES)
     if outside:
-        for name in outside:
-            ignored.add(name, BESIDE_CLASSES)
-        found.notes.append(
-            f"Ignored outside the class folders: {n_images(len(outside))}, first "
-            f"{quoted(outside[0])}."
-        )
+        first = f"{n_images(len(outside))}, first {quoted(outside[0])}"
+        found.notes.append(f"Ignored outside the class folders: {first}.")
     files = [
         file._replace(label=labels.get(file.path.rpartition("/")[0]))
         for file in sorted(ignored.files, key=lambda file: file.path)
