@@ -20,17 +20,9 @@ from typing import Any
 from kindsight.errors import DatasetError
 
 __all__ = [
-    "decode_text",
-    "escape_name",
-    "invalid_line",
-    "is_text_encoding",
-    "not_decoded",
-    "printable",
-    "text_encoding",
-    "unescape_name",
-    "valid_json",
-    "valid_text",
-]
+    "decode_text", "escape_name", "invalid_line", "is_text_encoding", "not_decoded", "printable",
+    "text_encoding", "unescape_name", "valid_json", "valid_text",
+]  # fmt: skip
 
 _ESCAPE = re.compile(r"\\(?:x([89a-f][0-9a-f]|5c)|u(d[89a-f][0-9a-f]{2}))", re.I)
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -25,19 +25,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 __all__ = [
-    "BundleError",
-    "CacheError",
-    "ColumnTypeError",
-    "DatasetError",
-    "DivergedError",
-    "ImageError",
-    "KindsightError",
-    "MissingExtraError",
-    "ParityError",
-    "SettingsError",
-    "UsageError",
+    "BundleError", "CacheError", "ColumnTypeError", "DatasetError", "DivergedError", "ImageError",
+    "KindsightError", "MissingExtraError", "ParityError", "SettingsError", "UsageError",
     "WeightsError",
-]
+]  # fmt: skip
 
 
 class KindsightError(Exception):

@@ -26,18 +26,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "FileHeldError",
-    "clear_leftovers",
-    "copy_file",
-    "delete_file",
-    "read_json",
-    "read_toml",
-    "replace_file",
-    "replacing",
-    "write_csv",
-    "write_json",
-    "write_text",
-]
+    "FileHeldError", "clear_leftovers", "copy_file", "delete_file", "read_json", "read_toml",
+    "replace_file", "replacing", "write_csv", "write_json", "write_text",
+]  # fmt: skip
 
 # A list of numbers over several lines. In a text, a line feed would be escaped.
 _NUMBERS = re.compile(r"\[\n([-+.\deE, \n]+)\]")

@@ -28,13 +28,9 @@ from kindsight.images.hashes import (
 )
 
 __all__ = [
-    "ALL_BITS",
-    "TRAINED_ON_FILE",
-    "TrainedImages",
-    "TrainingImageDetector",
-    "has_content",
+    "ALL_BITS", "TRAINED_ON_FILE", "TrainedImages", "TrainingImageDetector", "has_content",
     "image_hash",
-]
+]  # fmt: skip
 
 TRAINED_ON_FILE = "trained_on.npz"
 

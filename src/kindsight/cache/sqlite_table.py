@@ -26,19 +26,9 @@ from kindsight.errors import CacheError, ImageError
 from kindsight.files import delete_file, replace_file
 
 __all__ = [
-    "DamagedTableError",
-    "LostTableError",
-    "OpenTable",
-    "SqliteFile",
-    "array_files",
-    "chunked",
-    "companions",
-    "delete_unused",
-    "file_identity",
-    "lock_folder",
-    "lost_error",
-    "placeholders",
-]
+    "DamagedTableError", "LostTableError", "OpenTable", "SqliteFile", "array_files", "chunked",
+    "companions", "delete_unused", "file_identity", "lock_folder", "lost_error", "placeholders",
+]  # fmt: skip
 
 # Values per statement; SQLite's own limit is 999 in the oldest supported builds.
 CHUNK = 900

@@ -32,19 +32,7 @@ from kindsight.checks.measurements import Measurements, measure_dataset
 from kindsight.checks.rules import all_checks, known_codes, run_checks
 
 __all__ = [
-    "SEVERITIES",
-    "STATES",
-    "Check",
-    "CheckContext",
-    "CheckResult",
-    "Finding",
-    "FolderContents",
-    "Measurements",
-    "OutOfFoldPredictions",
-    "RowFeatures",
-    "all_checks",
-    "known_codes",
-    "measure_dataset",
-    "run_checks",
-    "scan_folder",
-]
+    "SEVERITIES", "STATES", "Check", "CheckContext", "CheckResult", "Finding", "FolderContents",
+    "Measurements", "OutOfFoldPredictions", "RowFeatures", "all_checks", "known_codes",
+    "measure_dataset", "run_checks", "scan_folder",
+]  # fmt: skip

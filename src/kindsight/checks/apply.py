@@ -22,13 +22,9 @@ from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 
 __all__ = [
-    "CHECK_THIS",
-    "COLUMNS",
-    "RELABEL_CONFIDENCE",
-    "Corrections",
-    "correct",
+    "CHECK_THIS", "COLUMNS", "RELABEL_CONFIDENCE", "Corrections", "correct",
     "validate_table_target",
-]
+]  # fmt: skip
 
 COLUMNS = ("path", "label", "split", "group", "previous_label", "reason")
 """Columns of the corrected table."""

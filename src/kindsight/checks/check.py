@@ -15,17 +15,9 @@ if TYPE_CHECKING:
     from kindsight.checks.context import CheckContext
 
 __all__ = [
-    "COSTS",
-    "SEVERITIES",
-    "STATES",
-    "SUMMARY_FRACTION",
-    "Check",
-    "CheckResult",
-    "Cost",
-    "Finding",
-    "Severity",
-    "per_image_or_summary",
-]
+    "COSTS", "SEVERITIES", "STATES", "SUMMARY_FRACTION", "Check", "CheckResult", "Cost", "Finding",
+    "Severity", "per_image_or_summary",
+]  # fmt: skip
 
 Severity = Literal["error", "warning", "note"]
 State = Literal["found", "passed", "not applicable", "skipped"]

@@ -26,18 +26,9 @@ from kindsight.images.metadata import ALPHA_MODES, ImageMetadata
 from kindsight.images.read import read_image, read_with_metadata
 
 __all__ = [
-    "NUMERIC",
-    "SIZE",
-    "SMALL",
-    "TEXT",
-    "MeasuredImage",
-    "measure_decoded",
-    "measure_image",
-    "measure_pixels",
-    "thumbnail_difference",
-    "transparency",
-    "unreadable",
-]
+    "NUMERIC", "SIZE", "SMALL", "TEXT", "MeasuredImage", "measure_decoded", "measure_image",
+    "measure_pixels", "thumbnail_difference", "transparency", "unreadable",
+]  # fmt: skip
 
 SMALL = (64, 64)
 """Height and width of the small grey image that is cached to compare images pixel by pixel."""

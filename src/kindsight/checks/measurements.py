@@ -45,15 +45,9 @@ from kindsight.images.resize import InputSpec, read_loaded
 from kindsight.threads import count_cores
 
 __all__ = [
-    "FORMAT",
-    "SINGLE_TONE",
-    "MeasurementTable",
-    "Measurements",
-    "MeasuringObserver",
-    "cached_measurements",
-    "measure_dataset",
-    "measurements_path",
-]
+    "FORMAT", "SINGLE_TONE", "MeasurementTable", "Measurements", "MeasuringObserver",
+    "cached_measurements", "measure_dataset", "measurements_path",
+]  # fmt: skip
 
 SINGLE_TONE = 0.98
 """Uniformity from which an image counts as a single tone; images of cats-dogs reach 0.58."""

@@ -18,16 +18,9 @@ from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError
 
 __all__ = [
-    "MISSING",
-    "WHOLE",
-    "as_labels",
-    "check_label_typos",
-    "check_not_fractions",
-    "class_indices",
-    "class_order",
-    "distinct_labels",
-    "normalised_label",
-]
+    "MISSING", "WHOLE", "as_labels", "check_label_typos", "check_not_fractions", "class_indices",
+    "class_order", "distinct_labels", "normalised_label",
+]  # fmt: skip
 
 WHOLE = re.compile(r"[+-]?\d{1,18}")
 """A whole number as text."""

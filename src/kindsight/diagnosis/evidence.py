@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from kindsight.errors import UsageError
 
 __all__ = [
-    "BatchNormEvidence",
-    "EpochCurves",
-    "FrozenEstimate",
-    "InputEvidence",
-    "LabelEvidence",
-    "RunEvidence",
-    "SourceEvidence",
-    "SplitPredictions",
-]
+    "BatchNormEvidence", "EpochCurves", "FrozenEstimate", "InputEvidence", "LabelEvidence",
+    "RunEvidence", "SourceEvidence", "SplitPredictions",
+]  # fmt: skip
 
 Numbers = NDArray[np.float64]
 

@@ -24,20 +24,7 @@ from kindsight.evaluation.metrics import (
 )
 
 __all__ = [
-    "FIGURES",
-    "Calibration",
-    "CalibrationError",
-    "ClassScores",
-    "Evaluation",
-    "Reliability",
-    "calibrate",
-    "confusion",
-    "distinct_images",
-    "evaluate",
-    "expected_calibration_error",
-    "fit_temperature",
-    "reliability",
-    "softmax",
-    "to_probabilities",
-    "wilson_interval",
-]
+    "FIGURES", "Calibration", "CalibrationError", "ClassScores", "Evaluation", "Reliability",
+    "calibrate", "confusion", "distinct_images", "evaluate", "expected_calibration_error",
+    "fit_temperature", "reliability", "softmax", "to_probabilities", "wilson_interval",
+]  # fmt: skip

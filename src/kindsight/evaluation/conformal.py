@@ -30,13 +30,8 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError, UsageError
 
 __all__ = [
-    "LEVEL",
-    "METHOD",
-    "ConformalSets",
-    "check_level",
-    "conformal_quantile",
-    "smallest_count",
-]
+    "LEVEL", "METHOD", "ConformalSets", "check_level", "conformal_quantile", "smallest_count",
+]  # fmt: skip
 
 LEVEL = 0.9
 """The default confidence level."""

@@ -28,15 +28,9 @@ from numpy.typing import NDArray
 from kindsight.errors import UsageError
 
 __all__ = [
-    "RESAMPLES",
-    "auc_interval",
-    "f1_interval",
-    "mean_interval",
-    "quantile_interval",
-    "resample_rows",
-    "resamples_for",
-    "wilson_interval",
-]
+    "RESAMPLES", "auc_interval", "f1_interval", "mean_interval", "quantile_interval",
+    "resample_rows", "resamples_for", "wilson_interval",
+]  # fmt: skip
 
 Interval: TypeAlias = tuple[float, float]
 

@@ -21,13 +21,8 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores, single_threaded_opencv
 
 __all__ = [
-    "METHODS",
-    "GradCAM",
-    "Occlusion",
-    "SaliencyMethod",
-    "class_weights",
-    "make_method",
-]
+    "METHODS", "GradCAM", "Occlusion", "SaliencyMethod", "class_weights", "make_method",
+]  # fmt: skip
 
 Map = NDArray[np.float32]
 

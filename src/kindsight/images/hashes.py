@@ -18,14 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "GRID",
-    "ORIENTATIONS",
-    "hamming",
-    "oriented_hashes",
-    "perceptual_hash",
-    "perceptual_hashes",
+    "GRID", "ORIENTATIONS", "hamming", "oriented_hashes", "perceptual_hash", "perceptual_hashes",
     "small_grey",
-]
+]  # fmt: skip
 
 GRID = 32
 """Height and width of the grey image that is transformed."""

@@ -24,15 +24,9 @@ from kindsight.images.pillow_decoder import exif_orientation, raw_mode
 from kindsight.images.tiff import ASCII, LONG, MAX_FRAMES, SHORT, Tiff, tiff_frames
 
 __all__ = [
-    "ALPHA_MODES",
-    "MAX_FRAMES",
-    "ExifData",
-    "ImageMetadata",
-    "MetadataCollector",
-    "count_frames",
-    "mpo_frames",
-    "read_exif",
-]
+    "ALPHA_MODES", "MAX_FRAMES", "ExifData", "ImageMetadata", "MetadataCollector", "count_frames",
+    "mpo_frames", "read_exif",
+]  # fmt: skip
 
 ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA", "P+alpha", "L+alpha", "RGB+alpha"))
 """Modes in which pixels can be transparent."""

@@ -44,14 +44,9 @@ from kindsight.images.pillow_decoder import (
 from kindsight.images.tiff import check_tiff
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "ImageSource",
-    "read_bytes",
-    "read_image",
-    "read_with_metadata",
+    "MAX_BYTES", "MAX_PIXELS", "ImageSource", "read_bytes", "read_image", "read_with_metadata",
     "stored_size",
-]
+]  # fmt: skip
 
 MAX_PIXELS = 178_956_970
 """Limit of pixels (height times width) of an image: Pillow's limit for decompression bombs."""

@@ -16,14 +16,8 @@ from kindsight.images.convert import ValueRange, as_value_range
 from kindsight.images.read import read_image
 
 __all__ = [
-    "MAX_SIDE",
-    "PAD_VALUE",
-    "Fit",
-    "InputSpec",
-    "Interpolation",
-    "read_loaded",
-    "resize_image",
-]
+    "MAX_SIDE", "PAD_VALUE", "Fit", "InputSpec", "Interpolation", "read_loaded", "resize_image",
+]  # fmt: skip
 
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["auto", "area", "linear", "cubic", "nearest"]

@@ -19,21 +19,10 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError, WeightsError
 
 __all__ = [
-    "CutPoint",
-    "as_functional",
-    "call_inputs",
-    "complete_layer",
-    "cut_network",
-    "cut_points",
-    "feature_stages",
-    "fold_batch_norm",
-    "last_maps",
-    "layer_path",
-    "name_of_path",
-    "output_of",
-    "producer",
-    "run_graph",
-]
+    "CutPoint", "as_functional", "call_inputs", "complete_layer", "cut_network", "cut_points",
+    "feature_stages", "fold_batch_norm", "last_maps", "layer_path", "name_of_path", "output_of",
+    "producer", "run_graph",
+]  # fmt: skip
 
 # Prefix of the names of all layers of a user's own network. It keeps them apart from the
 # layers that are added to a network, whose names Keras numbers or kindsight chooses.

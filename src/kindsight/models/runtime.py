@@ -25,17 +25,9 @@ from kindsight.errors import BundleError, KindsightError, ParityError, WeightsEr
 from kindsight.threads import count_cores
 
 __all__ = [
-    "MAX_MODEL_BYTES",
-    "Interpreter",
-    "InterpreterPool",
-    "check_agreement",
-    "convert_to_litert",
-    "make_images",
-    "make_interpreter",
-    "run_litert",
-    "schema",
-    "write_both_forms",
-]
+    "MAX_MODEL_BYTES", "Interpreter", "InterpreterPool", "check_agreement", "convert_to_litert",
+    "make_images", "make_interpreter", "run_litert", "schema", "write_both_forms",
+]  # fmt: skip
 
 MAX_MODEL_BYTES = 2**30
 _first_interpreter = threading.Lock()

@@ -12,15 +12,9 @@ from typing import Any
 from kindsight.notebook import pieces
 
 __all__ = [
-    "classifier_html",
-    "dataset_html",
-    "diagnosis_html",
-    "evaluation_html",
-    "findings_html",
-    "history_html",
-    "learning_curve_html",
-    "suggestions_html",
-]
+    "classifier_html", "dataset_html", "diagnosis_html", "evaluation_html", "findings_html",
+    "history_html", "learning_curve_html", "suggestions_html",
+]  # fmt: skip
 
 SHOWN_CLASSES = 20
 MATRIX_CLASSES = 12

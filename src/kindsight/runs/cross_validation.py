@@ -36,11 +36,8 @@ from kindsight.training.network.fit import training_key
 from kindsight.training.protocols import FittedModel, FoldChoices, Prepared, Trainer
 
 __all__ = [
-    "CrossValidation",
-    "Fold",
-    "cross_validate",
-    "fit_fold",
-]
+    "CrossValidation", "Fold", "cross_validate", "fit_fold",
+]  # fmt: skip
 
 MAX_FILE_BYTES = 2**30
 # Stages of a fold that take long; the others are over before they could be read.

@@ -34,15 +34,9 @@ from kindsight.runs.train import TrainResult, TrainSettings, train
 from kindsight.training.common import Progress
 
 __all__ = [
-    "BEST_SETTINGS",
-    "DEMO_SETTINGS",
-    "IMAGES",
-    "LICENCE",
-    "PAPER",
-    "DemoResult",
-    "run_demo",
+    "BEST_SETTINGS", "DEMO_SETTINGS", "IMAGES", "LICENCE", "PAPER", "DemoResult", "run_demo",
     "write_images",
-]
+]  # fmt: skip
 
 DEMO_SETTINGS: Mapping[str, Any] = {
     "validation": 0.0,

@@ -32,15 +32,9 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
-    "ActivationFile",
-    "CachedActivations",
-    "CopyPlan",
-    "RequestedCopies",
-    "activation_dtype",
-    "bytes_per_copy",
-    "cache_activations",
-    "map_activations",
-]
+    "ActivationFile", "CachedActivations", "CopyPlan", "RequestedCopies", "activation_dtype",
+    "bytes_per_copy", "cache_activations", "map_activations",
+]  # fmt: skip
 
 FORMAT = 1
 """Increased whenever the same copy would give other activations."""

@@ -27,14 +27,9 @@ from kindsight.training.common import Progress
 from kindsight.training.protocols import StoredImage
 
 __all__ = [
-    "SIDE",
-    "SIMILARITY",
-    "NearDuplicates",
-    "find_near_duplicates",
-    "measure_similarity",
-    "record_trained_images",
-    "small_greys",
-]
+    "SIDE", "SIMILARITY", "NearDuplicates", "find_near_duplicates", "measure_similarity",
+    "record_trained_images", "small_greys",
+]  # fmt: skip
 
 SIDE = 64
 """Height and width of the small images."""

@@ -25,16 +25,9 @@ from kindsight.training.common import ColumnScale, mean_and_scale
 from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [
-    "KNOWN_KEPT",
-    "METHOD",
-    "PROJECTIONS",
-    "FittedScore",
-    "Gaussians",
-    "fit_gaussians",
-    "fit_score",
-    "fit_score_on",
-    "known_threshold",
-]
+    "KNOWN_KEPT", "METHOD", "PROJECTIONS", "FittedScore", "Gaussians", "fit_gaussians", "fit_score",
+    "fit_score_on", "known_threshold",
+]  # fmt: skip
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -34,23 +34,11 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.training.protocols import Parity
 
 __all__ = [
-    "COMPARED_IMAGES",
-    "LOGIT_TOLERANCE",
-    "MAX_TOLERANCE",
-    "NUMPY_IMAGES",
-    "SCORE_TOLERANCE",
-    "TOLERANCE",
-    "NetworkOutputs",
-    "check_keras_weights",
-    "check_tflite_weights",
-    "compare_logits",
-    "compare_outputs",
-    "compare_scores",
-    "compared_rows",
-    "is_verified",
-    "record_verified",
+    "COMPARED_IMAGES", "LOGIT_TOLERANCE", "MAX_TOLERANCE", "NUMPY_IMAGES", "SCORE_TOLERANCE",
+    "TOLERANCE", "NetworkOutputs", "check_keras_weights", "check_tflite_weights", "compare_logits",
+    "compare_outputs", "compare_scores", "compared_rows", "is_verified", "record_verified",
     "run_tflite",
-]
+]  # fmt: skip
 
 COMPARED_IMAGES = 64
 """Images on which Keras and LiteRT are compared, unless ``verify="full"`` asks for all."""

@@ -27,20 +27,10 @@ from kindsight.training.engine.history import History
 from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [
-    "BundleFiles",
-    "FineTuningResult",
-    "FittedModel",
-    "FoldChoices",
-    "HeadCandidate",
-    "HeldOutPredictions",
-    "Parity",
-    "Prepared",
-    "ReportSections",
-    "StoredImage",
-    "Trainer",
-    "describe_seconds",
-    "rejection_notes",
-]
+    "BundleFiles", "FineTuningResult", "FittedModel", "FoldChoices", "HeadCandidate",
+    "HeldOutPredictions", "Parity", "Prepared", "ReportSections", "StoredImage", "Trainer",
+    "describe_seconds", "rejection_notes",
+]  # fmt: skip
 
 Rows = NDArray[np.int64]
 

@@ -17,14 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Registration",
-    "Shifts",
-    "best_shifts",
-    "correlation",
-    "crop_similarity",
-    "register",
+    "Registration", "Shifts", "best_shifts", "correlation", "crop_similarity", "register",
     "warp_onto",
-]
+]  # fmt: skip
 
 # Standard deviation in pixels of the blur that is subtracted: at 64 x 64, at 32 x 32, and in the
 # search for shifts.

@@ -23,17 +23,10 @@ from kindsight.checks.duplicates.registration import correlation, register, warp
 from kindsight.threads import count_cores, map_ordered
 
 __all__ = [
-    "MIN_ALIGNED_RESIDUAL",
-    "MIN_RESIDUAL",
-    "MIN_ROTATED_RESIDUAL",
-    "Orientation",
-    "SharedBackground",
-    "aligned_correlations",
-    "correlations",
-    "orient_images",
-    "residual_correlations",
-    "undo_orientation",
-]
+    "MIN_ALIGNED_RESIDUAL", "MIN_RESIDUAL", "MIN_ROTATED_RESIDUAL", "Orientation",
+    "SharedBackground", "aligned_correlations", "correlations", "orient_images",
+    "residual_correlations", "undo_orientation",
+]  # fmt: skip
 
 SAMPLE = 1_024
 """Images that represent the dataset."""

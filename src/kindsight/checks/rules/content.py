@@ -14,15 +14,9 @@ from kindsight.checks.context import CheckContext
 from kindsight.checks.measurements import SINGLE_TONE, Measurements
 
 __all__ = [
-    "BlankImages",
-    "BlurredImages",
-    "BrightImages",
-    "ColourAmongGrey",
-    "DarkImages",
-    "FewGreyLevels",
-    "GreyAmongColour",
-    "LowContrastImages",
-]
+    "BlankImages", "BlurredImages", "BrightImages", "ColourAmongGrey", "DarkImages",
+    "FewGreyLevels", "GreyAmongColour", "LowContrastImages",
+]  # fmt: skip
 
 # Contrast below which an image is blank apart from noise; cats-dogs have at least 15.
 MIN_CONTRAST = 4.0

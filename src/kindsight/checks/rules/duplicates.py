@@ -18,16 +18,9 @@ from kindsight.checks.duplicates.search import Duplicates, find_duplicates
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = [
-    "Crops",
-    "DuplicatesCheck",
-    "IdenticalFiles",
-    "NearDuplicates",
-    "ReencodedCopies",
-    "RotatedCopies",
-    "find_crops",
-    "group_findings",
-    "nearest_pairs",
-]
+    "Crops", "DuplicatesCheck", "IdenticalFiles", "NearDuplicates", "ReencodedCopies",
+    "RotatedCopies", "find_crops", "group_findings", "nearest_pairs",
+]  # fmt: skip
 
 INCOMPLETE = (
     "Too many images are similar to compare all pairs; only the most similar were compared."

@@ -19,14 +19,9 @@ from kindsight.dataset.names import (
 )
 
 __all__ = [
-    "CaseCollisions",
-    "DuplicateClassNames",
-    "Masks",
-    "MismatchedThumbnails",
-    "OtherFiles",
-    "ThumbnailFolders",
-    "WrongExtensions",
-]
+    "CaseCollisions", "DuplicateClassNames", "Masks", "MismatchedThumbnails", "OtherFiles",
+    "ThumbnailFolders", "WrongExtensions",
+]  # fmt: skip
 
 FORMAT_OF_EXTENSION = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "JPEG"),

@@ -14,19 +14,10 @@ from kindsight.dataset.names import extension_of
 from kindsight.dataset.properties import describe_range
 
 __all__ = [
-    "EmptyFiles",
-    "ExifRotatedImages",
-    "ExtremeAspectRatios",
-    "MultiFrameFiles",
-    "NotImages",
-    "OversizedImages",
-    "TruncatedImages",
-    "UnreadableImages",
-    "UnreadableImagesCheck",
-    "UnsupportedFormats",
-    "UnusualPixelFormats",
-    "UnusualSizes",
-]
+    "EmptyFiles", "ExifRotatedImages", "ExtremeAspectRatios", "MultiFrameFiles", "NotImages",
+    "OversizedImages", "TruncatedImages", "UnreadableImages", "UnreadableImagesCheck",
+    "UnsupportedFormats", "UnusualPixelFormats", "UnusualSizes",
+]  # fmt: skip
 
 
 class UnreadableImagesCheck(Check):

@@ -29,14 +29,9 @@ from kindsight.dataset.names import quoted
 from kindsight.dataset.splits.groups import connected_components, fold_indices
 
 __all__ = [
-    "ClassSourceBias",
-    "SourceAccuracy",
-    "SplitSourceBias",
-    "compare_sources",
-    "describe_difference",
-    "one_hot_bins",
-    "predict_source",
-]
+    "ClassSourceBias", "SourceAccuracy", "SplitSourceBias", "compare_sources",
+    "describe_difference", "one_hot_bins", "predict_source",
+]  # fmt: skip
 
 SOURCE = ("size", "aspect", "density", "format", "mode", "quality", "encoder", "camera")
 """Properties of how an image was made, not of what it shows."""

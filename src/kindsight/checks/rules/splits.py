@@ -12,12 +12,9 @@ from kindsight.dataset.names import quoted
 from kindsight.dataset.table import SPLITS, ImageDataset
 
 __all__ = [
-    "NO_SPLITS",
-    "DuplicatesAcrossSplits",
-    "IdenticalAcrossSplits",
-    "MissingClasses",
+    "NO_SPLITS", "DuplicatesAcrossSplits", "IdenticalAcrossSplits", "MissingClasses",
     "present_splits",
-]
+]  # fmt: skip
 
 NO_SPLITS = "The data do not define splits."
 

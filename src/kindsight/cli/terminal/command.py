@@ -25,14 +25,9 @@ from kindsight.cli.terminal.text import complain
 from kindsight.errors import KindsightError, UsageError
 
 __all__ = [
-    "Command",
-    "Commands",
-    "ResumableCommand",
-    "forgive_interrupt",
-    "interrupted",
-    "raise_if_interrupted",
-    "remembering_interrupts",
-]
+    "Command", "Commands", "ResumableCommand", "forgive_interrupt", "interrupted",
+    "raise_if_interrupted", "remembering_interrupts",
+]  # fmt: skip
 
 FAILED, MISUSED = 1, 2
 """Exit codes: a failure at run time, wrong usage, Ctrl-C."""

@@ -18,14 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "NARROW",
-    "EpochLines",
-    "Running",
-    "TrainingState",
-    "best_line",
-    "epoch_table",
-    "headline",
-]
+    "NARROW", "EpochLines", "Running", "TrainingState", "best_line", "epoch_table", "headline",
+]  # fmt: skip
 
 RECENT = 3
 """Epochs whose mean time is the estimate for the rest."""

@@ -17,22 +17,10 @@ if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
 
 __all__ = [
-    "BundleFolder",
-    "Data",
-    "DataOf",
-    "Debug",
-    "Json",
-    "Quiet",
-    "SetsPerClass",
-    "TargetAccuracy",
-    "TargetCoverage",
-    "Workers",
-    "as_typed",
-    "columns_of",
-    "declared_annotation",
-    "declared_option",
+    "BundleFolder", "Data", "DataOf", "Debug", "Json", "Quiet", "SetsPerClass", "TargetAccuracy",
+    "TargetCoverage", "Workers", "as_typed", "columns_of", "declared_annotation", "declared_option",
     "with_data_options",
-]
+]  # fmt: skip
 
 
 Command: TypeAlias = "Callable[..., None]"

@@ -23,13 +23,9 @@ if TYPE_CHECKING:
     from kindsight.predictor import Prediction
 
 __all__ = [
-    "PredictedImage",
-    "check_files",
-    "least_confident_first",
-    "load_image",
-    "write_sheet",
+    "PredictedImage", "check_files", "least_confident_first", "load_image", "write_sheet",
     "write_table",
-]
+]  # fmt: skip
 
 ENDINGS = (".csv", ".xlsx", ".parquet")
 EXTRAS = {".xlsx": ("xlsxwriter", "Excel tables"), ".parquet": ("pyarrow", "Parquet tables")}

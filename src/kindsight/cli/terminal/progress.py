@@ -19,16 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 __all__ = [
-    "STAGES",
-    "BarProgress",
-    "LineProgress",
-    "Progress",
-    "checked",
-    "clock_time",
-    "counting",
-    "make_bars",
-    "watching",
-]
+    "STAGES", "BarProgress", "LineProgress", "Progress", "checked", "clock_time", "counting",
+    "make_bars", "watching",
+]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 if unknown."""

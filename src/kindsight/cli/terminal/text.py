@@ -21,23 +21,9 @@ if TYPE_CHECKING:
     from kindsight.predictor import Predictor
 
 __all__ = [
-    "Paint",
-    "cells",
-    "clipping_note",
-    "complain",
-    "csv_line",
-    "for_machines",
-    "hanging",
-    "line_width",
-    "note",
-    "pad",
-    "print_json",
-    "printable",
-    "say",
-    "table",
-    "to_json",
-    "wrapped",
-]
+    "Paint", "cells", "clipping_note", "complain", "csv_line", "for_machines", "hanging",
+    "line_width", "note", "pad", "print_json", "printable", "say", "table", "to_json", "wrapped",
+]  # fmt: skip
 
 PLAIN_WIDTH = 100
 """Columns of output that does not go to a terminal."""

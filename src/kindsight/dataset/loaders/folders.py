@@ -26,14 +26,9 @@ from kindsight.dataset.walk import Listing
 from kindsight.errors import DatasetError
 
 __all__ = [
-    "HOW_TO_ARRANGE",
-    "Arrangement",
-    "FolderLabel",
-    "Tree",
-    "arrange",
-    "check_classes",
+    "HOW_TO_ARRANGE", "Arrangement", "FolderLabel", "Tree", "arrange", "check_classes",
     "similar_names",
-]
+]  # fmt: skip
 
 
 @dataclass

@@ -13,15 +13,9 @@ from kindsight.dataset.several_labels import choose_labels, several_labels
 from kindsight.errors import DatasetError
 
 __all__ = [
-    "EXCLUDED",
-    "Faults",
-    "NoLabelsError",
-    "name_labels",
-    "read_labels",
-    "read_splits",
-    "resolve_labels",
-    "row_numbers",
-]
+    "EXCLUDED", "Faults", "NoLabelsError", "name_labels", "read_labels", "read_splits",
+    "resolve_labels", "row_numbers",
+]  # fmt: skip
 
 _SHOWN = 5  # rows named in a message
 

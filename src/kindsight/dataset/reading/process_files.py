@@ -30,15 +30,9 @@ from kindsight.images.formats import detect_format
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
-    "FileIndex",
-    "FileProcessor",
-    "FileStamp",
-    "ImageTable",
-    "ProcessedFiles",
-    "Progress",
-    "process_files",
-    "settled_stamp",
-]
+    "FileIndex", "FileProcessor", "FileStamp", "ImageTable", "ProcessedFiles", "Progress",
+    "process_files", "settled_stamp",
+]  # fmt: skip
 
 # Seconds. A file that changed more recently before it was read may change again without getting
 # another time stamp; file systems that store whole seconds need longer.

@@ -15,16 +15,9 @@ from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 
 __all__ = [
-    "LEAKAGE_FILE",
-    "LEAKAGE_MODES",
-    "DuplicateAcrossSplits",
-    "Leakage",
-    "duplicate_notes",
-    "leakage_notes",
-    "merge_groups",
-    "resolve_leakage",
-    "write_leakage",
-]
+    "LEAKAGE_FILE", "LEAKAGE_MODES", "DuplicateAcrossSplits", "Leakage", "duplicate_notes",
+    "leakage_notes", "merge_groups", "resolve_leakage", "write_leakage",
+]  # fmt: skip
 
 LEAKAGE_MODES = ("drop", "move", "keep")
 """``drop``: an image stays in the last split that has it, test before validation before train;

@@ -28,14 +28,9 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 
 __all__ = [
-    "check_group_counts",
-    "fold_split",
-    "is_already_split",
-    "parse_fold",
-    "random_split",
-    "rows_to_split",
-    "split_fractions",
-]
+    "check_group_counts", "fold_split", "is_already_split", "parse_fold", "random_split",
+    "rows_to_split", "split_fractions",
+]  # fmt: skip
 
 _SHOWN_CLASSES = 8
 _FOLD = re.compile(r"\s*(\d{1,4})\s*(?:/|of)\s*(\d{1,4})\s*")

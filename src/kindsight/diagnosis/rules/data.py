@@ -17,13 +17,9 @@ from kindsight.diagnosis.significance import (
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
-    "class_collapse",
-    "confounded_source",
-    "leakage",
-    "rare_class_collapse",
-    "small_validation",
+    "class_collapse", "confounded_source", "leakage", "rare_class_collapse", "small_validation",
     "wrong_labels",
-]
+]  # fmt: skip
 
 WIDE = 0.1
 """Half width of the accuracy's 95% interval from which a validation split is too small."""

@@ -22,13 +22,8 @@ from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
 __all__ = [
-    "METADATA_NAME",
-    "PIXELS",
-    "finish_keras",
-    "finish_tflite",
-    "write_keras",
-    "write_tflite",
-]
+    "METADATA_NAME", "PIXELS", "finish_keras", "finish_tflite", "write_keras", "write_tflite",
+]  # fmt: skip
 
 PIXELS = "pixels"
 METADATA_NAME = "kindsight"

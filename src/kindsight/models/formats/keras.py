@@ -21,14 +21,8 @@ from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
 __all__ = [
-    "CONFIG",
-    "DAMAGE",
-    "MEMBERS",
-    "WEIGHTS",
-    "add_score",
-    "read_keras_template",
-    "read_member",
-]
+    "CONFIG", "DAMAGE", "MEMBERS", "WEIGHTS", "add_score", "read_keras_template", "read_member",
+]  # fmt: skip
 
 METADATA = "metadata.json"
 CONFIG = "config.json"

@@ -21,17 +21,9 @@ from kindsight.models.networks.fine_tuned import ENSEMBLE_LAYER, FINE_TUNED_LAYE
 from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
-    "MAX_LAYERS",
-    "MAX_MAPS",
-    "CollectedMaps",
-    "LayerMaps",
-    "brightness",
-    "collect_maps",
-    "collect_maps_in_worker",
-    "evenly",
-    "read_maps",
-    "write_maps",
-]
+    "MAX_LAYERS", "MAX_MAPS", "CollectedMaps", "LayerMaps", "brightness", "collect_maps",
+    "collect_maps_in_worker", "evenly", "read_maps", "write_maps",
+]  # fmt: skip
 
 MAX_LAYERS = 16
 """Maximum number of layers shown."""

@@ -32,12 +32,8 @@ from kindsight.models.networks.fine_tuned import (
 from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
-    "CutCandidate",
-    "FrozenBase",
-    "ensure_frozen_base",
-    "frozen_base_job",
-    "list_cut_candidates",
-]
+    "CutCandidate", "FrozenBase", "ensure_frozen_base", "frozen_base_job", "list_cut_candidates",
+]  # fmt: skip
 
 FORMAT = 3
 """Increased whenever the same backbone would give other activations, or the record changes."""

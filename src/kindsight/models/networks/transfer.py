@@ -23,13 +23,9 @@ from kindsight.models.networks.keras_heads import UNIT, TrainableHead, add_train
 from kindsight.models.networks.small_cnn import LayerRow
 
 __all__ = [
-    "BuiltTransfer",
-    "TransferNetwork",
-    "build_transfer",
-    "check_layers",
-    "describe_transfer",
+    "BuiltTransfer", "TransferNetwork", "build_transfer", "check_layers", "describe_transfer",
     "load_maps",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

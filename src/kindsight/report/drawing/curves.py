@@ -27,20 +27,9 @@ from kindsight.report.drawing.charts import (
 from kindsight.report.format import percent
 
 __all__ = [
-    "CURVE_SIZE",
-    "DARK",
-    "LIGHT",
-    "MAX_POINTS",
-    "Phase",
-    "Point",
-    "Rate",
-    "curve_table",
-    "draw_curve",
-    "draw_rate",
-    "phase_table",
-    "rate_table",
-    "svg_file",
-]
+    "CURVE_SIZE", "DARK", "LIGHT", "MAX_POINTS", "Phase", "Point", "Rate", "curve_table",
+    "draw_curve", "draw_rate", "phase_table", "rate_table", "svg_file",
+]  # fmt: skip
 
 MAX_POINTS = 300
 """Maximum number of points of a curve; the first, the last and the best are always included."""

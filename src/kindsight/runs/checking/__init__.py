@@ -5,10 +5,6 @@ from kindsight.runs.checking.run import check_data, check_dataset, open_for_chec
 from kindsight.runs.checking.write import write_report
 
 __all__ = [
-    "CheckReport",
-    "CheckSettings",
-    "check_data",
-    "check_dataset",
-    "open_for_checking",
+    "CheckReport", "CheckSettings", "check_data", "check_dataset", "open_for_checking",
     "write_report",
-]
+]  # fmt: skip

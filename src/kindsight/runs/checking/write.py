@@ -33,16 +33,9 @@ from kindsight.runs.checking.report import COLUMNS, CheckReport
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = [
-    "CSV_FILE",
-    "JSON_FILE",
-    "PAGE_FILE",
-    "THUMBNAIL",
-    "claim_folder",
-    "findings_data",
-    "thumbnails",
-    "validate_output_folder",
-    "write_report",
-]
+    "CSV_FILE", "JSON_FILE", "PAGE_FILE", "THUMBNAIL", "claim_folder", "findings_data",
+    "thumbnails", "validate_output_folder", "write_report",
+]  # fmt: skip
 
 CSV_FILE = "findings.csv"
 JSON_FILE = "findings.json"

@@ -29,12 +29,8 @@ from kindsight.training.engine.history import History
 from kindsight.training.trainer import NETWORK, TRANSFER, kind_of, of_use
 
 __all__ = [
-    "build_evidence",
-    "count_classes",
-    "distinct_predictions",
-    "epoch_curves",
-    "trained_settings",
-]
+    "build_evidence", "count_classes", "distinct_predictions", "epoch_curves", "trained_settings",
+]  # fmt: skip
 
 _WEIGHTED = ("Conv", "Dense", "Depthwise", "Separable", "BatchNormalization")
 """Prefixes of the names of layers with weights."""

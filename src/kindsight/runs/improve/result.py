@@ -17,13 +17,9 @@ from kindsight.runs.improve.changes import plain_changes
 from kindsight.runs.improve.experiments import Experiment
 
 __all__ = [
-    "RESULT_FILE",
-    "ExperimentRow",
-    "FinalFigure",
-    "ImproveResult",
-    "OuterChoice",
+    "RESULT_FILE", "ExperimentRow", "FinalFigure", "ImproveResult", "OuterChoice",
     "experiment_rows",
-]
+]  # fmt: skip
 
 RESULT_FILE = "improve.json"
 MAX_BYTES = 2**26

@@ -23,13 +23,9 @@ from kindsight.files import FileHeldError, write_json
 from kindsight.training.engine.history import COLUMNS, HISTORY_FILE, EpochRow, History
 
 __all__ = [
-    "CallbackList",
-    "TrainingCallback",
-    "check_mlflow",
-    "notify_interrupt",
-    "notify_monitor",
+    "CallbackList", "TrainingCallback", "check_mlflow", "notify_interrupt", "notify_monitor",
     "open_logs",
-]
+]  # fmt: skip
 
 LOGS_FILE = "logs.json"
 MAX_LOGS_BYTES = 1 << 16

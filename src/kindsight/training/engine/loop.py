@@ -31,15 +31,9 @@ from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.engine.plan import Phase, Plan
 
 __all__ = [
-    "EVALUATION_BATCH",
-    "Loop",
-    "StoppedError",
-    "Trainable",
-    "TrainingData",
-    "job_checkpoint",
-    "run_loop",
-    "shard_count",
-]
+    "EVALUATION_BATCH", "Loop", "StoppedError", "Trainable", "TrainingData", "job_checkpoint",
+    "run_loop", "shard_count",
+]  # fmt: skip
 
 EVALUATION_BATCH = 64
 # Least seconds between two events within an epoch.

@@ -19,17 +19,9 @@ from kindsight.models.steps.optimizers import Optimizer
 from kindsight.training.option_rules import option_faults
 
 __all__ = [
-    "SHARED",
-    "Phase",
-    "Plan",
-    "describe_layer_decay_and_ema",
-    "make_phases",
-    "make_policy",
-    "phase_fault",
-    "plain_phases",
-    "read_phase",
-    "scheduled_learning_rate",
-]
+    "SHARED", "Phase", "Plan", "describe_layer_decay_and_ema", "make_phases", "make_policy",
+    "phase_fault", "plain_phases", "read_phase", "scheduled_learning_rate",
+]  # fmt: skip
 
 ONE_CYCLE_RISE = 0.3  # share of the steps
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # shares of the peak learning rate

@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "INK",
-    "VALIDATION",
-    "TrainingFigure",
-    "history_figure",
-    "learning_rate_figure",
-    "style_axes",
-]
+    "INK", "VALIDATION", "TrainingFigure", "history_figure", "learning_rate_figure", "style_axes",
+]  # fmt: skip
 
 # The report's colours in its light theme.
 PAGE, PANEL, LINE, INK, QUIET = "#fbfaf7", "#f1efe9", "#d9d5cb", "#1d2024", "#575d64"

@@ -26,13 +26,9 @@ from kindsight.training.fine_tuning.choices import LEARNING_RATES, describe_flip
 from kindsight.training.fine_tuning.state import FineTuningState
 
 __all__ = [
-    "AUGMENTATION",
-    "MAX_COPIES",
-    "TrainingImages",
-    "cached_activations",
-    "full_phases",
+    "AUGMENTATION", "MAX_COPIES", "TrainingImages", "cached_activations", "full_phases",
     "whole_images",
-]
+]  # fmt: skip
 
 MAX_COPIES = 11
 """Most cached copies of an image, beside itself."""

@@ -37,15 +37,9 @@ if TYPE_CHECKING:
     from kindsight.training.activation_cache import CachedActivations
 
 __all__ = [
-    "EpochRecorder",
-    "JobInputs",
-    "NetworkImages",
-    "Source",
-    "for_dataset",
-    "network_layers",
-    "prepare_network",
-    "training_key",
-]
+    "EpochRecorder", "JobInputs", "NetworkImages", "Source", "for_dataset", "network_layers",
+    "prepare_network", "training_key",
+]  # fmt: skip
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"

@@ -13,14 +13,8 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.properties import typical_sides
 
 __all__ = [
-    "COURSE",
-    "MODERN",
-    "OF_PRESETS",
-    "PRESETS",
-    "input_size",
-    "preset_settings",
-    "without_preset",
-]
+    "COURSE", "MODERN", "OF_PRESETS", "PRESETS", "input_size", "preset_settings", "without_preset",
+]  # fmt: skip
 
 COURSE, MODERN = "course", "modern"
 
