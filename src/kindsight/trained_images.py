@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.duplicates.hash_index import find_near_pairs
+from kindsight.checks.duplicates.linking import find_near_pairs
 from kindsight.digest import content_digest
 from kindsight.errors import BundleError
 from kindsight.files import replacing

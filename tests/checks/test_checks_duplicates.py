@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.checks import CheckContext, RowFeatures
-from kindsight.checks.duplicates.hash_index import find_near_pairs
-from kindsight.checks.duplicates.linking import DisjointSets
-from kindsight.checks.duplicates.registration import crop_similarity, register
-from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.checks.duplicates.shared_background import (
+from kindsight.checks.duplicates.comparing import (
     SharedBackground,
     orient_images,
     undo_orientation,
 )
+from kindsight.checks.duplicates.linking import DisjointSets, find_near_pairs
+from kindsight.checks.duplicates.registration import crop_similarity, register
+from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.rules import duplicates
 from kindsight.checks.rules.duplicates import nearest_pairs
 from kindsight.images.hashes import ORIENTATIONS, small_grey
@@ -260,7 +259,7 @@ def test_the_radius_is_reduced_if_there_are_too_many_pairs():
 
 
 def test_equal_bands_need_no_quadratic_comparisons(monkeypatch):
-    from kindsight.checks.duplicates import hash_index
+    from kindsight.checks.duplicates import linking as hash_index
 
     monkeypatch.setattr(hash_index, "AT_LEAST", 1_000)
     monkeypatch.setattr(hash_index, "PER_HASH", 1)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kindsight.checks import CheckContext, Measurements
 from kindsight.checks.duplicates import comparing
+from kindsight.checks.duplicates.comparing import correlations, orient_images
 from kindsight.checks.duplicates.linking import Compared, DisjointSets, link_pairs
 from kindsight.checks.duplicates.registration import best_shifts, register
 from kindsight.checks.duplicates.search import DUPLICATE_KINDS, find_duplicates
-from kindsight.checks.duplicates.shared_background import correlations, orient_images
 from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
 from kindsight.images.hashes import ORIENTATIONS, oriented_hashes, perceptual_hash, small_grey

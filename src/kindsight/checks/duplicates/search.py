@@ -26,10 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.context import CheckContext, delayed
-from kindsight.checks.duplicates.comparing import PairComparison
-from kindsight.checks.duplicates.hash_index import find_near_pairs
-from kindsight.checks.duplicates.linking import Compared, DisjointSets, link_pairs
-from kindsight.checks.duplicates.shared_background import Orientation, SharedBackground
+from kindsight.checks.duplicates.comparing import Orientation, PairComparison, SharedBackground
+from kindsight.checks.duplicates.linking import Compared, DisjointSets, find_near_pairs, link_pairs
 from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
