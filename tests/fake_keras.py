@@ -23,6 +23,16 @@ def use_fake_keras(patch):
 
 class FakeKeras:
     offset = 0.0
+    notes = ()
+
+    def __init__(self, **_):
+        """Take the settings of a worker process."""
+
+    def wants_gpu(self, images):
+        return False
+
+    def device_notes(self):
+        return []
 
     def __enter__(self):
         return self

@@ -28,6 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = {
     "own-tensorflow",
     "train",
+    "cuda",
     "lite1",
     "lite2",
     "sklearn",

@@ -22,7 +22,7 @@ what happened, to what, and what to do. This module imports no other of kindsigh
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 
 __all__ = [
     "BundleError", "CacheError", "ColumnTypeError", "DatasetError", "DivergedError", "ImageError",
@@ -64,7 +64,7 @@ class MissingExtraError(UsageError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        if extra == "train" and find_spec("tensorflow") is not None:
+        if extra == "train" and importlib.util.find_spec("tensorflow") is not None:
             extra = "own-tensorflow"
         super().__init__(f"{what} needs an optional package: pip install 'kindsight[{extra}]'")
         self.extra = extra

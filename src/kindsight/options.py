@@ -451,6 +451,14 @@ class ModelOptions(TypedDict, total=False):
             "Output", default_text="number of cores", ge=1, le=1024, trainers=_EVERY, rare=True,
         ),
     ]
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"] | None,
+        Option(
+            "Processor for features and training: cpu, gpu (NVIDIA, with the extra cuda), or auto, "
+            "a GPU if TensorFlow can use one.",
+            "Output", "auto", trainers=_EVERY, rare=True,
+        ),
+    ]
     cache: Annotated[
         str | os.PathLike[str] | None,
         _path(

@@ -5,7 +5,10 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+import pytest
+
 from kindsight.cli import cache as info
+from kindsight.models.worker import device as devices
 
 
 def test_what_a_report_of_a_bug_needs(run, monkeypatch):
@@ -68,3 +71,43 @@ def test_a_processor_that_cannot_be_asked_is_no_error(monkeypatch):
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     monkeypatch.setattr(info.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError()))
     assert info.processor() == "arm"
+
+
+@pytest.fixture
+def gpu(tmp_path, monkeypatch):
+    """Make a GPU visible, or none."""
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "_ROOT", tmp_path)
+    (tmp_path / "dev").mkdir()
+
+    def connect():
+        (tmp_path / "dev" / "nvidia0").touch()
+
+    return connect
+
+
+def gpu_row(run):
+    (row,) = (line for line in run("info").stdout.splitlines() if line.startswith("GPU"))
+    return " ".join(row.split()[1:])
+
+
+def test_the_gpus_that_are_visible_are_shown(run, gpu, monkeypatch):
+    assert gpu_row(run) == "none visible"
+    gpu()
+    monkeypatch.setattr(devices, "_is_installed", lambda name: name == "tensorflow")
+    assert gpu_row(run) == "NVIDIA GPU; a training tries it"
+    monkeypatch.setattr(devices, "_is_installed", lambda name: name == "tensorflow-cpu")
+    assert "NVIDIA GPU; not usable: tensorflow-cpu has no CUDA" in gpu_row(run)
+    assert json.loads(run("info", "--json").stdout)["gpus"]["visible"] == ["NVIDIA GPU"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu_row(run) == "none visible (CUDA_VISIBLE_DEVICES=)"
+
+
+@pytest.mark.parametrize("model", [(), ("--model", "small-cnn"), ("--freeze", "all")])
+def test_a_training_on_a_gpu_without_one_is_refused_before_it_begins(run, gpu, tmp_path, model):
+    result = run("train", str(tmp_path), "--device", "gpu", *model)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "--device is gpu. No NVIDIA GPU is visible" in line
+    assert line.endswith("Or use --device cpu.")

@@ -78,7 +78,7 @@ def test_every_content_is_processed_once(dataset, tmp_path, monkeypatch, batch, 
     table, seen = MemoryTable(), []
     table.rows[content_digest(b"a" * 5)] = 5  # from an earlier call
     found = process_files(
-        dataset, Cache(tmp_path / "cache"), table, table, Lengths, threads,
+        dataset, Cache(tmp_path / "cache"), table, table, lambda _: Lengths(), threads,
         lambda done, total: seen.append((done, total)), batch=batch,
     )  # fmt: skip
     expected = {content_digest(b"a" * length): length for length in range(1, 41)}
@@ -99,6 +99,6 @@ def test_fast_images_are_processed_on_one_thread(dataset, tmp_path, monkeypatch,
     monkeypatch.setattr(reading, "FAST_SECONDS", 0.004)
     monkeypatch.setattr(reading, "WAITING_RATIO", 1e9)
     table, lengths = MemoryTable(), Lengths(seconds)
-    process_files(dataset, Cache(tmp_path / "cache"), table, table, lambda: lengths, 3, batch=4)
+    process_files(dataset, Cache(tmp_path / "cache"), table, table, lambda _: lengths, 3, batch=4)
     assert (lengths.threads != {threading.get_ident()}) == several
     assert len(table.rows) == 42

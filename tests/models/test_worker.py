@@ -6,7 +6,6 @@ import platform
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -19,31 +18,6 @@ from kindsight.models.formats.assemble import write_keras
 from kindsight.models.heads import LinearHead
 from kindsight.models.worker.process import KerasProcess, worker_environment
 from kindsight.models.worker.worker_process import WorkerProcess
-
-READY = """
-import json, os, sys, time
-def reply(**content):
-    print(json.dumps({"ok": True, **content}), flush=True)
-def jobs():
-    for line in sys.stdin:
-        yield json.loads(line)
-"""
-
-
-@pytest.fixture
-def make_process(tmp_path, monkeypatch):
-    """Start a worker of a few lines of Python, without TensorFlow."""
-    started = []
-
-    def make(code, **settings):
-        (tmp_path / "stand_in.py").write_text(READY + textwrap.dedent(code))
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        started.append(KerasProcess(module="stand_in", **settings))
-        return started[-1]
-
-    yield make
-    for process in started:
-        process.close(kill=True)
 
 
 def run(process):

@@ -1,6 +1,7 @@
 """Settings of the small CNN's training: defaults, invalid values, saved settings."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -64,13 +65,35 @@ def test_invalid_settings(given, message):
     assert message in "\n".join(NetworkTrainer(**given).faults())
 
 
+@pytest.mark.parametrize("preset", ["course", "modern"])
+@pytest.mark.parametrize("size", [4, 30, 150, 1024])
+def test_advice_against_too_many_filters_can_be_followed(preset, size):
+    def faults(count, side):
+        network = NetworkTrainer(
+            filters=(8,) * count, size=side, preset=preset, dense=(), pooling="average",
+            batch_norm=preset == "modern",
+        )  # fmt: skip
+        return network.faults()
+
+    for count in range(2, 13):
+        if not (found := faults(count, size)):
+            continue
+        (fault,) = found
+        most = int(re.search(r"fewer `filters` \(at most (\d+)\)", fault)[1])
+        assert most < count and faults(most, size) == [] and faults(most + 1, size)
+        needed = int(re.search(r"at least ([\d,]+) pixels", fault)[1].replace(",", ""))
+        assert ("a larger `size`" in fault) == (needed <= 1024)
+        if needed <= 1024:
+            assert faults(count, needed) == [] and faults(count, needed - 1)
+
+
 def test_all_settings_but_cache_and_workers_are_saved():
     names = {item.name for item in dataclasses.fields(NetworkTrainer)}
     full = NetworkTrainer(
         size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
         weight_decay=0.1, phases=[{"epochs": 3}], value_range=(0, 4095),
     ).to_dict()  # fmt: skip
-    assert set(full) == names - {"cache", "workers"}
+    assert set(full) == names - {"cache", "workers", "device"}
 
 
 def test_augmentation_is_saved_by_name_or_in_full(tmp_path):

@@ -375,7 +375,7 @@ def _measure(
             cache,
             table,
             lookup_table,
-            lambda: _Measurer(dataset.value_range),
+            lambda _: _Measurer(dataset.value_range),
             workers or count_cores(),
             progress,
             batch=READ_BATCH,

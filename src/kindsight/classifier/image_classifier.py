@@ -181,6 +181,8 @@ class ImageClassifier(Estimator):
                 progress=progress,
                 callback=callback,
             )
+        for note in keras.notes:
+            warnings.warn(note, stacklevel=2)
         self._set_fitted(fitted, training, labels, held)
         self.problems_ = images.problems
         return self

@@ -240,6 +240,7 @@ def collect() -> dict[str, Any]:
     """
     from kindsight.cache.folder import Cache
     from kindsight.cache.location import sharing_notes
+    from kindsight.models.worker.device import hidden_by, installed_fault, visible_gpus
     from kindsight.threads import count_cores
 
     cache = Cache()
@@ -251,6 +252,11 @@ def collect() -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "cores_usable": count_cores(),
+        "gpus": {
+            "visible": list(visible_gpus()),
+            "hidden_by": hidden_by(),
+            "fault": installed_fault() if visible_gpus() else "",
+        },
         "packages": {name: _version(names) for name, names in _PACKAGES.items()},
         "onednn": {
             "setting": os.environ.get(ONEDNN, "1"),
@@ -321,6 +327,13 @@ def _conflicts() -> list[str]:
     return found
 
 
+def _gpu_text(gpus: Mapping[str, Any]) -> str:
+    if not gpus["visible"]:
+        return f"none visible{' (' + gpus['hidden_by'] + ')' if gpus['hidden_by'] else ''}"
+    usable = f"not usable: {gpus['fault']}" if gpus["fault"] else "a training tries it"
+    return f"{', '.join(gpus['visible'])}; {usable}"
+
+
 def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
 
     cores, onednn, cache = facts["cores_usable"], facts["onednn"], facts["cache"]
@@ -331,6 +344,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "system": facts["platform"],
         "processor": facts["processor"] or facts["machine"],
         "cores": f"{cores} usable of {facts['cores']}",
+        "GPU": _gpu_text(facts["gpus"]),
         **{name: value or "not installed" for name, value in facts["packages"].items()},
         "oneDNN": f"{ONEDNN}={onednn['setting']} ({source}, for training)",
         "cache": f"{cache['folder']}, {bytes_text(cache['size'])}; "

@@ -1,5 +1,7 @@
 """The jobs of the Keras worker process: build a backbone, run a saved network, collect maps.
 
+On a GPU only the job ``"network"`` and trainings run; all others stay on the CPU.
+
 Started by :class:`kindsight.models.worker.process.KerasProcess`.
 """
 
@@ -21,8 +23,10 @@ from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.graph import fold_batch_norm
 from kindsight.models.heads import FEATURES
 from kindsight.models.networks.feature_maps import collect_maps, write_maps
+from kindsight.models.networks.fine_tuned import build_frozen_base, load_network
 from kindsight.models.networks.transfer import check_layers
 from kindsight.models.runtime import check_agreement, convert_to_litert
+from kindsight.models.worker.device import device_name, on_cpu
 from kindsight.models.worker.serve import Connection, Job, serve
 
 __all__ = ["Backbone", "main", "predict", "serve_keras_jobs"]
@@ -41,7 +45,8 @@ def main() -> None:
 def serve_keras_jobs(more: Mapping[str, Job], on_start: Callable[[], None] | None = None) -> None:
     """Run these jobs, and `more` by name, until the parent ends; see :func:`.serve.serve`."""
     own = {"build": _build, "maps": _maps, "run": _run, "load": _load, "ahead": _ahead}
-    serve({**own, **more}, on_start)
+    on_any = {name: on_cpu(job) for name, job in own.items()}
+    serve({**on_any, "network": _network, **more}, on_start)
 
 
 def _build(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
@@ -178,6 +183,49 @@ class Backbone:
         return all(
             len(one) == len(other) and all(map(np.array_equal, one, other)) for one, other in pairs
         )
+
+
+# The network that was run last by :func:`_network`: its file and stage, and its function.
+_running: tuple[tuple[str, str], Any] | None = None
+
+
+def _network(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
+    """Run images through a network on the worker's device, and write its outputs."""
+    global _running  # noqa: PLW0603 - a worker runs one job at a time
+    source = (job["model"], job["stage"])
+    if _running is None or _running[0] != source:
+        _running = source, device_function(*source)
+    pixels = np.load(job["pixels"], allow_pickle=False)
+    np.save(job["out"], _running[1](pixels), allow_pickle=False)
+    return {}
+
+
+def device_function(file: str, stage: str = "") -> Callable[[Pixels], NDArray[np.float32]]:
+    """Return a function that runs a Keras file on the worker's device.
+
+    It maps uint8 (n, height, width, 3) to float32 (n, width): the network's outputs, or the
+    flattened activations of a `stage`.
+    """
+    import tensorflow as tf
+
+    with tf.device(device_name()):
+        model = load_network(file)
+        model = build_frozen_base(model, None, stage) if stage else model
+        spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+        call = tf.function(
+            lambda pixels: model(tf.cast(pixels, tf.float32), training=False),
+            autograph=False, input_signature=[spec],
+        )  # fmt: skip
+
+    def run(pixels: Pixels) -> NDArray[np.float32]:
+        # A GPU looks for the fastest convolutions again for each size of a batch.
+        rows = 1 << (len(pixels) - 1).bit_length()
+        full = np.pad(pixels, ((0, rows - len(pixels)), (0, 0), (0, 0), (0, 0)))
+        with tf.device(device_name()):
+            outputs: NDArray[np.float32] = call(tf.constant(full)).numpy()
+        return outputs[: len(pixels)]
+
+    return run
 
 
 def _traced(model: Any, rows: int) -> Any:

@@ -229,7 +229,7 @@ def _run(
     with closing(FeatureTable(table.path, table.width)) as lookup:
         processed = process_images(
             dataset[np.array(rows, np.int64)], bundle.spec, store, table, lookup,
-            lambda: _VectorMaker(bundle.tflite), workers, show, batch=IMAGES_PER_TASK,
+            lambda _: _VectorMaker(bundle.tflite), workers, show, batch=IMAGES_PER_TASK,
         )  # fmt: skip
     if processed.problems:
         return str(processed.problems[0])

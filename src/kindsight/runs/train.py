@@ -171,7 +171,7 @@ def train(
         found = run_notes(
             dataset, _with_chosen_size(settings, model), folder, scored, split.leakage, show, clock
         )
-        notes = (*found, *filter(None, [bundle.facts["parity"]["note"]]))
+        notes = (*found, *keras.device_notes(), *filter(None, [bundle.facts["parity"]["note"]]))
         result = _with_uncertainty(
             _result(folder, settings, prepared, model, scored, rows, notes, folds), settings, bundle
         )

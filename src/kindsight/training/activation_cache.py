@@ -29,6 +29,7 @@ from kindsight.images import InputSpec
 from kindsight.models.backbones.tta import flip_image
 from kindsight.models.networks.frozen_base import FrozenBase
 from kindsight.models.runtime import InterpreterPool
+from kindsight.models.worker.gpu_pool import NetworkPool
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
@@ -206,6 +207,7 @@ def cache_activations(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     deadline: float | None = None,
+    open_network: Callable[[int], NetworkPool] | None = None,
 ) -> CachedActivations:
     """Find or compute the activations of images and their copies.
 
@@ -221,15 +223,18 @@ def cache_activations(
         Called with (copies done, copies) from the calling thread.
     deadline : float, optional
         Value of ``time.monotonic()`` after which no further round of copies is started.
+    open_network : callable, optional
+        From the number of copies to compute to what runs the frozen base; default: LiteRT.
 
     Raises
     ------
     CacheError
         If the cache is not usable. A file that is damaged or deleted meanwhile is computed again.
     """
+    given = file, plan, counts, workers, progress, deadline, open_network
     with suppress(LostTableError):
-        return _cache_activations(file, plan, counts, workers, progress, deadline)
-    return _cache_activations(file, plan, counts, workers, progress, deadline)
+        return _cache_activations(*given)
+    return _cache_activations(*given)
 
 
 def _cache_activations(
@@ -239,10 +244,15 @@ def _cache_activations(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
     deadline: float | None,
+    open_network: Callable[[int], NetworkPool] | None,
 ) -> CachedActivations:
     start = time.monotonic()
-    file.make_room(file.all_names([(plan, counts)]))
-    pool = InterpreterPool(file.base.tflite, workers)
+    names = file.all_names([(plan, counts)])
+    file.make_room(names)
+    if open_network is None:
+        pool: NetworkPool = InterpreterPool(file.base.tflite, workers)
+    else:
+        pool = open_network(file.missing(names))
     with ExitStack() as stack:
         table = file.open()
         stack.callback(table.close)
@@ -272,7 +282,7 @@ def _cache_activations(
 def _compute_missing(
     file: ActivationFile,
     plan: CopyPlan,
-    pool: InterpreterPool,
+    pool: NetworkPool,
     table: SlotTable,
     copy: int,
     images: Rows,

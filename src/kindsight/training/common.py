@@ -14,6 +14,7 @@ from kindsight.dataset.labels import class_indices
 from kindsight.dataset.splits.groups import SMALLER_GROUPS, group_indices
 from kindsight.errors import DatasetError
 from kindsight.models.backbones.backbone import SIZE_RANGE
+from kindsight.models.worker.device import device_faults
 from kindsight.training.option_rules import option_faults
 
 __all__ = [
@@ -69,9 +70,10 @@ def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[st
     """Return a sentence for each invalid setting among those that all trainers have."""
     found = list(
         option_faults(
-            vars(training), ("class_weight", "resize", "seed", "workers", "value_range")
+            vars(training), ("class_weight", "resize", "seed", "workers", "value_range", "device")
         ).values()
     )
+    found += device_faults(training.device)
     size = training.size
     pair = size if isinstance(size, tuple) and len(size) == 2 else (size,)
     whole = all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in pair)

@@ -151,7 +151,7 @@ def _cache_images(
         stack.callback(table.close)
         with closing(SlotTable(path, size)) as lookup_table, contextlib.ExitStack() as writers:
 
-            def builder() -> SlotWriter:
+            def builder(_: int) -> SlotWriter:
                 return writers.enter_context(closing(SlotWriter(table)))
 
             threads = workers or count_cores()

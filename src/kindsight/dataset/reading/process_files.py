@@ -162,7 +162,7 @@ def process_files(
     cache: Cache,
     table: ImageTable,
     lookup_table: ImageTable,
-    processor: Callable[[], FileProcessor],
+    processor: Callable[[int], FileProcessor],
     threads: int,
     progress: Progress | None = None,
     *,
@@ -174,7 +174,7 @@ def process_files(
     - `cache`: its file index is used.
     - `table`, `lookup_table`: the table over two connections: look-ups on many threads must not
       wait for writes.
-    - `processor`: returns a FileProcessor; called if there is anything to process.
+    - `processor`: returns a FileProcessor; called with the number of rows to process, if any.
     - `threads`: images processed at once.
     - `progress`: called from the calling thread.
     - `batch`: rows per task, at most. Up to eight times as many results per thread wait in memory.
@@ -191,7 +191,7 @@ def process_files(
         todo = [row for row, digest in enumerate(digests) if digest not in done]
         results = _Results(digests, table, index, progress, len(digests) - len(todo))
         if todo:
-            work = _Work(dataset, processor(), lookup_table)
+            work = _Work(dataset, processor(len(todo)), lookup_table)
             with single_threaded_opencv():
                 for outcome in _run(work, todo, threads, batch, detect_fast):
                     results.add(outcome)

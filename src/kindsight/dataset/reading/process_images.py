@@ -75,7 +75,7 @@ def process_images(
     cache: Cache,
     table: ImageTable,
     lookup_table: ImageTable,
-    builder: Callable[[], RowBuilder],
+    builder: Callable[[int], RowBuilder],
     threads: int,
     progress: Progress | None = None,
     observer: DecodeObserver | None = None,
@@ -87,7 +87,7 @@ def process_images(
     - `dataset`, `cache`, `table`, `lookup_table`, `threads`, `progress`, `batch`: as in
       :func:`kindsight.dataset.reading.process_files.process_files`.
     - `spec`: how images are resized.
-    - `builder`: returns a RowBuilder; called if there is anything to process.
+    - `builder`: returns a RowBuilder; called with the number of images to process, if any.
     - `observer`: decodes the images.
 
     Raises
@@ -96,8 +96,8 @@ def process_images(
         If the cache cannot be used; DamagedTableError if it is damaged: call again.
     """
 
-    def processor() -> _Resizer:
-        return _Resizer(spec, builder(), observer)
+    def processor(count: int) -> _Resizer:
+        return _Resizer(spec, builder(count), observer)
 
     files = process_files(
         dataset,
@@ -126,8 +126,9 @@ class _Resizer:
             image = self.observer.decode(digest, data, self.spec)
         else:
             image = read_loaded(data, self.spec)
-        pixels = resize_image(image, self.spec)
-        return self.builder.make(digest, pixels, (image.shape[0], image.shape[1]))
+        pixels, size = resize_image(image, self.spec), (image.shape[0], image.shape[1])
+        del image  # large, and a network may have to be waited for
+        return self.builder.make(digest, pixels, size)
 
     def failed(self, digest: str, error: ImageError) -> Any:
         return self.builder.failed(digest, error)

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
-    "BATCH_NORM_EPSILON", "BATCH_NORM_MOMENTUM", "NETWORKS", "LayerRow", "ModernCNN", "SmallCNN",
-    "build_modern_cnn", "build_small_cnn", "default_filters",
+    "BATCH_NORM_EPSILON", "BATCH_NORM_MOMENTUM", "MAX_SIDE", "NETWORKS", "LayerRow", "ModernCNN",
+    "SmallCNN", "build_modern_cnn", "build_small_cnn", "default_filters",
 ]  # fmt: skip
 
 NETWORKS = ("small-cnn",)
 """Names of networks that are trained from random weights."""
 
 MAX_PARAMETERS = 500_000_000
+MAX_SIDE = 1024
+"""Largest height and width of a network's input, in pixels."""
 
 
 class LayerRow(NamedTuple):
@@ -141,15 +143,12 @@ class SmallCNN(_Network):
 
     def faults(self) -> list[str]:
         """Return an error if the size is too small for the layers; others are checked before."""
-        least = 1
-        for _ in self.filters:
-            least = 2 * least + 2
-        if min(self.size) < least:
-            return [
-                f"`size` must be at least {least} pixels for {len(self.filters)} convolutions: "
-                f"each removes 2 pixels and halves the rest; got {self.size[0]} x {self.size[1]}. "
-                "Use a larger `size` or fewer `filters`."
-            ]
+        found = _size_faults(
+            self.size, len(self.filters), lambda count: 3 * 2**count - 2,
+            "convolutions: each removes 2 pixels and halves the rest",
+        )  # fmt: skip
+        if found:
+            return found
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:
             # With average pooling, the size of the images does not matter.
@@ -175,6 +174,24 @@ class SmallCNN(_Network):
             shape = (shape[0] // 2, shape[1] // 2, filters)
             yield LayerRow(f"pool_{number}", "max pooling 2 x 2", shape, 0)
         yield from self._last_layers(shape, classes)
+
+
+def _size_faults(
+    size: tuple[int, int], count: int, least: Callable[[int], int], layers: str
+) -> list[str]:
+    """Return an error if an image is too small for `count` numbers of filters.
+
+    `least` maps such a count to the smallest side in pixels; `layers` says why, for the message.
+    """
+    needed, side = least(count), min(size)
+    if side >= needed:
+        return []
+    most = max((number for number in range(1, count) if least(number) <= side), default=1)
+    larger = "a larger `size` or " if needed <= MAX_SIDE else ""
+    return [
+        f"`size` must be at least {needed:,} pixels for {count} {layers}; got {size[0]} x "
+        f"{size[1]}. Use {larger}fewer `filters` (at most {most})."
+    ]
 
 
 def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
@@ -260,13 +277,12 @@ class ModernCNN(_Network):
 
     def faults(self) -> list[str]:
         """Return an error if the size is too small for the blocks; others are checked before."""
-        least = 2 ** (len(self.filters) - 1)
-        if min(self.size) < least:
-            return [
-                f"`size` must be at least {least} pixels for {len(self.filters)} numbers of "
-                f"`filters`: each but the first halves the image; got {self.size[0]} x "
-                f"{self.size[1]}. Use a larger `size` or fewer `filters`."
-            ]
+        found = _size_faults(
+            self.size, len(self.filters), lambda count: 2 ** (count - 1),
+            "numbers of `filters`: each but the first halves the image",
+        )  # fmt: skip
+        if found:
+            return found
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:
             return [

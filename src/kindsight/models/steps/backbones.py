@@ -30,6 +30,7 @@ from kindsight.models.networks.keras_heads import is_head_layer
 from kindsight.models.networks.transfer import BuiltTransfer, TransferNetwork, build_transfer
 from kindsight.models.steps.compute_dtype import computing_in
 from kindsight.models.steps.forward import KerasForward
+from kindsight.models.worker.device import on_gpu
 
 __all__ = ["FineTunedForward", "TransferForward", "depthwise", "fast_depthwise_gradients"]
 
@@ -153,9 +154,9 @@ class FineTunedForward(KerasForward):
 def fast_depthwise_gradients(model: Any) -> Iterator[None]:
     """Trace a Keras model's depthwise convolutions with this gradient while the block runs.
 
-    Those with strides, dilation or at most three columns are not changed.
+    Those with strides, dilation or at most three columns are not changed, nor any on a GPU.
     """
-    layers = [layer for layer in model.layers if _is_faster(layer)]
+    layers = [] if on_gpu() else [layer for layer in model.layers if _is_faster(layer)]
     for layer in layers:
         layer.call = functools.partial(_call, layer)
     try:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kindsight.models.worker.device import may_use_gpu
+
 __all__ = ["choose_compute_dtype", "computing_in", "has_fast_bfloat16"]
 
 # Linux's names of x86 instructions that make bfloat16 faster than float32.
@@ -21,15 +23,17 @@ FLAGS = frozenset({"amx_bf16"})
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def choose_compute_dtype(setting: str, *, batch_norm: bool) -> str:
+def choose_compute_dtype(setting: str, *, batch_norm: bool, device: str = "cpu") -> str:
     """Return ``"float32"`` or ``"bfloat16"`` for a setting of these or ``"auto"``.
 
     ``"auto"`` is bfloat16 if the processor is faster with it and the network has no batch
-    normalisation.
+    normalisation; float32 if the `device`, as of :mod:`kindsight.models.worker.device`, may be a
+    GPU, many of which lack bfloat16.
     """
     if setting != "auto":
         return setting
-    return "bfloat16" if has_fast_bfloat16() and not batch_norm else "float32"
+    faster = has_fast_bfloat16() and not batch_norm and not may_use_gpu(device)
+    return "bfloat16" if faster else "float32"
 
 
 def has_fast_bfloat16() -> bool:

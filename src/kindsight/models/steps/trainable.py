@@ -22,6 +22,7 @@ from kindsight.models.steps.backbones import TransferForward
 from kindsight.models.steps.forward import Forward, KerasForward
 from kindsight.models.steps.optimizers import Arrays, Optimizer, Updates
 from kindsight.models.steps.small_cnn import ModernCNNForward, SmallCNNForward
+from kindsight.models.worker.device import on_gpu
 
 __all__ = ["TrainableNetwork", "set_threads"]
 
@@ -54,7 +55,10 @@ def set_threads(cores: int, *, sharded: bool) -> None:
 
     If batches are computed in shards (`sharded`), each operation runs on one thread, and as many in
     parallel as there are cores; otherwise one on all cores. Sums are in the same order each time.
+    On a GPU nothing is set: some of its operations cannot keep an order.
     """
+    if on_gpu():
+        return
     import tensorflow as tf
 
     within, between = (1, cores) if sharded else (cores, 1)

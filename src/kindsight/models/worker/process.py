@@ -32,12 +32,34 @@ from kindsight.errors import (
     SettingsError,
     WeightsError,
 )
-from kindsight.models.worker.worker_process import WorkerProcess
+from kindsight.models.runtime import CHECKED_IMAGES
+from kindsight.models.worker.device import (
+    choose_device,
+    device_environment,
+    unused_note,
+    visible_gpus,
+)
+from kindsight.models.worker.worker_process import WorkerEndedError, WorkerProcess
 
-__all__ = ["KerasProcess", "require_tensorflow", "require_training_packages", "worker_environment"]
+__all__ = [
+    "GPU_TOLERANCE", "KerasProcess", "require_tensorflow", "require_training_packages",
+    "worker_environment",
+]  # fmt: skip
 
 STOP_SECONDS = 15.0
 """Seconds a worker has to stop a job and save its state after Ctrl-C."""
+
+GPU_TOLERANCE = 1e-4
+"""Largest difference of a GPU's features from LiteRT's, as a fraction of the largest value.
+
+Keras on a CPU differs by a millionth, TensorFloat-32 would by a thousandth. Within it, features of
+both are cached together.
+"""
+
+# With fewer images, the CPU is ready before TensorFlow has started on a GPU.
+MIN_GPU_IMAGES = 500
+# Jobs that train on the worker's device.
+TRAINING_JOBS = ("train", "fine_tune")
 
 WITHOUT_WHEELS = {("Darwin", "x86_64"), ("Windows", "ARM64")}
 """System and machine for which neither current TensorFlow nor LiteRT is published."""
@@ -53,6 +75,8 @@ _TYPED_ERRORS = {
         WeightsError,
     )
 }
+# What a job reports of its own arguments or data: the same on any device.
+_NOT_OF_A_DEVICE = (CacheError, DivergedError, LostTableError, SettingsError, WeightsError)
 Self = TypeVar("Self", bound="KerasProcess")
 
 
@@ -73,11 +97,18 @@ class KerasProcess:
         What error messages call it.
     with_keras : bool
         Whether TensorFlow must be installed; a module without it serves with ``keras=False``.
+    device : str
+        ``"cpu"``, ``"gpu"``, or ``"auto"``: a GPU if TensorFlow can use one. A GPU that fails is
+        replaced by the CPU, with a note, or with ``"gpu"`` by a KindsightError.
 
     Attributes
     ----------
     versions : mapping of str to str
         Of Keras and TensorFlow, once a job has been run.
+    gpu : str
+        Name of the GPU that the worker uses, once it is known; else empty.
+    notes : list of str
+        Sentences for the user, about a GPU.
     interrupted_twice : bool
         Whether a second Ctrl-C came while the worker was stopping after the first.
     """
@@ -89,9 +120,14 @@ class KerasProcess:
         module: str = "kindsight.models.keras_jobs",
         name: str = "Keras worker process",
         with_keras: bool = True,
+        device: str = "cpu",
     ) -> None:
         self.timeout = timeout
         self._module, self._name, self._with_keras = module, name, with_keras
+        self._device, self.gpu, self._gpu_name = device, "", ""
+        self._try_gpu, note = choose_device(device)
+        self._trained, self._difference = False, -1.0
+        self.notes = [note] if note else []
         self.versions: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
@@ -131,8 +167,108 @@ class KerasProcess:
         `on_message` is called on this thread with each message that the job sends before its
         result. When it raises, or Ctrl-C comes, the worker has :data:`STOP_SECONDS` to stop the
         job. `job` holds the job's name and its arguments, as JSON can hold them.
+
+        A job that fails on a GPU before its first message runs again on the CPU.
         """
+        begun = False
+
+        def receive(message: dict[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            if on_message is not None:
+                on_message(message)
+
+        try:
+            result = self._run(None if on_message is None else receive, None, job)
+            self._trained |= bool(self.gpu) and job["job"] in TRAINING_JOBS
+            return result
+        except KindsightError as error:
+            if not self.gpu or begun or isinstance(error, _NOT_OF_A_DEVICE):
+                raise
+            self.leave_gpu(error)
         return self._run(on_message, None, job)
+
+    def wants_gpu(self, images: int) -> bool:
+        """Return whether a GPU should compute so many images, if TensorFlow can use one."""
+        enough = bool(self.gpu) or self._device == "gpu" or images >= MIN_GPU_IMAGES
+        return self._try_gpu and enough
+
+    def record_difference(self, difference: float) -> None:
+        """Record by how much a GPU's features differ from LiteRT's, for :meth:`device_notes`."""
+        self._difference = max(self._difference, difference)
+
+    def device_notes(self) -> list[str]:
+        """Return sentences on what was computed on a GPU, and on why one was not used."""
+        found = []
+        if self._difference >= 0:
+            found.append(
+                f"features (they differ from LiteRT's by {self._difference:.1g} of the largest "
+                f"value on {CHECKED_IMAGES} images; {GPU_TOLERANCE:g} is allowed)"
+            )
+        if self._trained:
+            found.append("training")
+        computed = (
+            [f"Computed on the GPU {self._gpu_name}: {' and '.join(found)}."] if found else []
+        )
+        return [*computed, *self.notes]
+
+    def find_gpu(self) -> bool:
+        """Return whether the worker uses a GPU; start it, if it might.
+
+        KindsightError where the device is ``"gpu"`` and cannot be used.
+        """
+        if self._try_gpu:
+            with self._lock:
+                try:
+                    self._ready_worker(None)
+                except BaseException:
+                    self.close(kill=True)
+                    raise
+        return bool(self.gpu)
+
+    def leave_gpu(self, reason: object) -> None:
+        """Let jobs run on the CPU from now on, in another worker, and note the reason.
+
+        KindsightError where the device is ``"gpu"``.
+        """
+        name, self.gpu = self.gpu, ""
+        self.close(kill=True)
+        # Of a worker's last output, the last line names the error.
+        first, *more = str(reason).splitlines() or [""]
+        text = " ".join([first, *more[-1:]])[:400].rstrip(".") + "."
+        if self._device == "gpu":
+            raise KindsightError(f'The GPU cannot be used: {text} Or use `device="cpu"`.')
+        self._try_gpu = False
+        self.notes.append(unused_note((name,) if name else visible_gpus(), text))
+
+    def run_network(
+        self, model: Path, pixels: NDArray[np.uint8], stage: str = ""
+    ) -> NDArray[np.float32]:
+        """Return the outputs of a backbone's Keras file for images, on the worker's device.
+
+        Parameters
+        ----------
+        model : Path
+            From pixels to one vector per image.
+        pixels : array
+            uint8 (n, height, width, 3), n >= 1.
+        stage : str
+            A layer whose flattened activations are returned instead.
+
+        Returns
+        -------
+        array
+            float32 (n, width).
+        """
+        with pixels_file(pixels) as file:
+            out = file.with_name("out.npy")
+            job = {
+                "job": "network", "model": str(Path(model).resolve()), "stage": stage,
+                "pixels": str(file), "out": str(out),
+            }  # fmt: skip
+            self._run(None, None, job)
+            outputs: NDArray[np.float32] = np.load(out, allow_pickle=False)
+        return outputs
 
     def run_in_background(
         self, pixels: Callable[[], NDArray[Any]] | None = None, **job: Any
@@ -250,8 +386,29 @@ class KerasProcess:
             self._ready = False
             if self._with_keras:
                 require_tensorflow()
-            self._worker = WorkerProcess(self._module, worker_environment(), self._name)
+            environment = {**worker_environment(), **device_environment(self._try_gpu)}
+            self._worker = WorkerProcess(self._module, environment, self._name)
         return self._worker
+
+    def _ready_worker(self, background: WorkerProcess | None) -> WorkerProcess:
+        """Return the worker once it is ready: another one, on the CPU, if its GPU is not usable."""
+        worker = background or self._started()
+        if self._ready:
+            return worker
+        try:
+            started = _result("start", worker.receive("start", self.timeout), self._name)
+            fault = started.get("gpu_fault", "")
+        except WorkerEndedError as error:
+            if not self._try_gpu:
+                raise
+            fault = str(error)
+        if fault:
+            self.leave_gpu(fault)
+            return self._ready_worker(None)
+        self.versions, self.gpu = started["versions"], started.get("gpu", "")
+        self._gpu_name = self.gpu or self._gpu_name
+        self._ready = True
+        return worker
 
     def _run(
         self,
@@ -267,10 +424,7 @@ class KerasProcess:
                 return {}
             worker = background or self._started()
             try:
-                if not self._ready:
-                    started = _result("start", worker.receive("start", self.timeout), self._name)
-                    self.versions = started["versions"]
-                    self._ready = True
+                worker = self._ready_worker(background)
                 if background is not None and self._waiting:
                     return {}
                 worker.send(job)

@@ -19,6 +19,8 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
+from kindsight.models.worker.device import start_gpu
+
 __all__ = ["Connection", "Job", "serve"]
 
 # Libraries that Keras imports if they are installed. That takes most of a second and is not needed.
@@ -109,13 +111,14 @@ def _import_keras(on_start: Callable[[], None] | None) -> dict[str, Any]:
         import tensorflow as tf
     gc.freeze()
     gc.enable()
+    device = start_gpu()
     if on_start is not None:
         on_start()
     # The user's keras.json may set other defaults.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    return {"versions": {"keras": keras.__version__, "tensorflow": tf.__version__}}
+    return {"versions": {"keras": keras.__version__, "tensorflow": tf.__version__}, **device}
 
 
 @contextlib.contextmanager

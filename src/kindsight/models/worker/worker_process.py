@@ -22,7 +22,7 @@ from typing import Any
 from kindsight import errors
 from kindsight.errors import KindsightError
 
-__all__ = ["WorkerProcess"]
+__all__ = ["WorkerEndedError", "WorkerProcess"]
 
 # The worker finds kindsight where this process found it, after its own packages. The current
 # folder, where any file could shadow a library, is not searched.
@@ -37,6 +37,10 @@ _LINE_LENGTH = 2**16
 _STDERR_LINES = 20
 # Seconds a worker has to end by itself once its input is closed.
 _GRACE_SECONDS = 5.0
+
+
+class WorkerEndedError(KindsightError):
+    """The worker process ended during a job."""
 
 
 class WorkerProcess:
@@ -102,7 +106,7 @@ class WorkerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
             self._readers[1].join(_GRACE_SECONDS)
-            raise KindsightError(
+            raise WorkerEndedError(
                 f"The {self._name} ended during the job {job!r}, with "
                 f"{_describe_end(self._process.returncode)}.{self._quote_stderr()}"
             )

@@ -139,6 +139,7 @@ def _trainer(fitted: FittedFrozenHead, flips: Sequence[int]) -> NetworkTrainer:
         **{**settings, "filters": default_filters((size, size), FILTERS[0])},
         size=size, resize=frozen.resize, class_weight=frozen.class_weight, seed=frozen.seed,
         workers=frozen.workers, cache=frozen.cache, value_range=frozen.value_range,
+        device=frozen.device,
     )  # fmt: skip
 
 

@@ -239,7 +239,9 @@ def _choose_cut(state: FineTuningState, flips: Flips) -> CutChoice | None:
         max_bytes=ACTIVATIONS_DISK * min(free, cache.limit),
         seconds=seconds_left(state),
         rate=1 / state.seconds_per_image if state.seconds_per_image else 0.0,
-        compute_dtype=choose_compute_dtype("auto", batch_norm=False),
+        compute_dtype=choose_compute_dtype(
+            "auto", batch_norm=False, device=state.fitted.training.device
+        ),
         tta_flips=state.tta_flips,
     )
 

@@ -149,7 +149,7 @@ def fit_again(trainer: FrozenTrainer, state: FineTuningState) -> FittedFrozenHea
             state.progress("wider" if stage == "features" else stage, done, total)
 
     files = trainer.backbone(report, state.keras)
-    features = compute_all_features(trainer, state.fitted.dataset, files, report)
+    features = compute_all_features(trainer, state.fitted.dataset, files, report, keras=state.keras)
     if len(features.dataset) != len(state.fitted.dataset):
         return None
     return fit_frozen(trainer, features, files, state.fitted.classes, state.rows)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import DivergedError
 from kindsight.models.steps.optimizers import Optimizer
+from kindsight.models.worker.device import on_gpu
 from kindsight.models.worker.serve import Connection
 from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import (
@@ -342,7 +343,12 @@ def job_checkpoint(job: dict[str, Any]) -> Checkpoint | None:
 
 
 def shard_count(checkpoint: Checkpoint | None, cores: int) -> int:
-    """Return the checkpoint's number of shards, as another rounds differently, or one per core."""
+    """Return the checkpoint's number of shards, as another rounds differently, or one per core.
+
+    A GPU computes whole batches.
+    """
+    if on_gpu():
+        return 1
     known = 0 if checkpoint is None else int(checkpoint.numbers.get("shards", 0))
     return known if known > 0 else cores
 

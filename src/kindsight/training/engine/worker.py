@@ -20,6 +20,7 @@ from kindsight.models.networks.frozen_base import frozen_base_job
 from kindsight.models.networks.small_cnn import ModernCNN, SmallCNN
 from kindsight.models.networks.transfer import TransferNetwork, describe_transfer
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
+from kindsight.models.worker.device import on_cpu, on_gpu
 from kindsight.models.worker.serve import Connection
 from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.learning_rate_finder import sweep_rates
@@ -33,8 +34,8 @@ Network: TypeAlias = SmallCNN | ModernCNN | TransferNetwork
 
 def main() -> None:
     """Serve jobs until the parent process quits."""
-    jobs = {"train": train_job, "find-rate": _find_rate, "describe": _describe}
-    serve_keras_jobs({**jobs, "frozen-base": frozen_base_job})
+    jobs = {"train": train_job, "find-rate": _find_rate, "describe": on_cpu(_describe)}
+    serve_keras_jobs({**jobs, "frozen-base": on_cpu(frozen_base_job)})
 
 
 def _describe(job: dict[str, Any], line: Connection) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def train_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     shards = shard_count(checkpoint, job["cores"])
     set_threads(job["cores"], sharded=_is_sharded(settings))
     network = _network(job, settings, shards)
-    plan, extra = training_plan(job), {"shards": shards}
+    # 0: a training that continues on a CPU has one for each core.
+    plan, extra = training_plan(job), {"shards": 0 if on_gpu() else shards}
     run_loop(job, line, plan, data, network, extra=extra, checkpoint=checkpoint, deadline=deadline)
     if job["keras"] is None:
         return {}

@@ -301,7 +301,9 @@ def make_job(
         "ema_epochs": EMA_EPOCHS,
         "wide": state.wide is not None,
         "margin": MARGIN if state.wide is None else ENSEMBLE_MARGIN,
-        "compute_dtype": choose_compute_dtype("auto", batch_norm=False),
+        "compute_dtype": choose_compute_dtype(
+            "auto", batch_norm=False, device=fitted.training.device
+        ),
         "rates": LEARNING_RATES,
         "final_weights": "best",
         "monitor": MONITOR,

@@ -28,6 +28,7 @@ from kindsight.models.networks.fine_tuned import (
 from kindsight.models.networks.frozen_base import frozen_base_job, list_cut_candidates
 from kindsight.models.steps.backbones import FineTunedForward
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
+from kindsight.models.worker.device import on_cpu, on_gpu
 from kindsight.models.worker.serve import Connection, Job
 from kindsight.threads import count_cores
 from kindsight.training.activation_cache import map_activations
@@ -100,7 +101,9 @@ def fine_tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     phases = [replace(phase, learning_rate=learning_rate) for phase in plan.phases]
     last = replace(phases[-1], epochs=epochs, warmup=min(phases[-1].warmup, epochs / 2))
     plan = replace(plan, phases=(*phases[:-1], last))
-    numbers = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate, "shards": shards}
+    numbers = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate}
+    # 0: a training that continues on a CPU has one for each core.
+    numbers["shards"] = 0 if on_gpu() else shards
     run_loop(job, line, plan, data, network, extra=numbers, checkpoint=checkpoint, deadline=until)
     flipped = flipped_logits(
         network, data.inputs, val_flips, job["flips"], flipped=job["stage"] is not None,
@@ -122,8 +125,8 @@ def fine_tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
 
 
 JOBS: dict[str, Job] = {
-    "list_cuts": list_cuts_job,
-    "frozen-base": frozen_base_job,
+    "list_cuts": on_cpu(list_cuts_job),
+    "frozen-base": on_cpu(frozen_base_job),
     "fine_tune": fine_tune_job,
     "train": train_job,
 }

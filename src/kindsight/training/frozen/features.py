@@ -23,7 +23,8 @@ from kindsight.errors import ImageError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.tta import transform_image, variant_name
-from kindsight.models.runtime import InterpreterPool
+from kindsight.models.worker.gpu_pool import GPU_THREADS, NetworkPool, open_pool
+from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress as StageProgress
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
@@ -81,6 +82,7 @@ def compute_all_features(
     files: BackboneFiles,
     progress: StageProgress | None = None,
     observer: DecodeObserver | None = None,
+    keras: KerasProcess | None = None,
 ) -> Features:
     """Return the features of a dataset's images by every backbone, averaged over TTA variants.
 
@@ -98,6 +100,8 @@ def compute_all_features(
         Called with (``"features"``, done, total).
     observer : DecodeObserver, optional
         Observer of the images that have to be decoded.
+    keras : KerasProcess, optional
+        Worker process that may have a GPU.
     """
     cache, spec = Cache(trainer.cache), trainer.spec()
     members = files.members or (files,)
@@ -111,7 +115,7 @@ def compute_all_features(
 
         found = compute_features(
             every[-1].dataset if every else dataset, member, spec, cache, workers=trainer.workers,
-            progress=report, variant=variant, observer=None if every else observer,
+            progress=report, variant=variant, observer=None if every else observer, keras=keras,
         )  # fmt: skip
         if variant == member.variants[0]:
             every.append(found)
@@ -133,6 +137,7 @@ def compute_features(
     progress: Progress | None = None,
     observer: DecodeObserver | None = None,
     variant: int = 0,
+    keras: KerasProcess | None = None,
 ) -> Features:
     """Return the features of all images of a dataset, from the cache where it has them.
 
@@ -155,16 +160,19 @@ def compute_features(
         :class:`kindsight.checks.measurements.Measuring`.
     variant : int
         The TTA variant, as :mod:`kindsight.models.backbones.tta` numbers them.
+    keras : KerasProcess, optional
+        Worker process that may have a GPU; LiteRT runs the backbone without one.
 
     Raises
     ------
     CacheError
         If the cache cannot be used. A table that is damaged or deleted meanwhile is computed again.
     """
+    given = dataset, backbone, spec, cache, workers, progress, observer, variant, keras
     for _ in range(2):  # either of the two tables may be damaged or deleted
         with contextlib.suppress(LostTableError):
-            return _compute(dataset, backbone, spec, cache, workers, progress, observer, variant)
-    return _compute(dataset, backbone, spec, cache, workers, progress, observer, variant)
+            return _compute(*given)
+    return _compute(*given)
 
 
 def _compute(
@@ -176,21 +184,24 @@ def _compute(
     progress: Progress | None,
     observer: DecodeObserver | None,
     variant: int,
+    keras: KerasProcess | None,
 ) -> Features:
     path, width = feature_table_path(cache, backbone, spec, variant), backbone.layout.width
     cache.require_space(len(dataset), 4 * width + STORED_BYTES, path)
     workers = workers or count_cores()
+    gpu = keras is not None and keras.wants_gpu(len(dataset))
     table = FeatureTable(path, width)
     open_table = OpenTable(table)
     with closing(FeatureTable(path, width)) as lookup_table:
 
-        def maker() -> _FeatureMaker:
-            return _FeatureMaker(InterpreterPool(backbone.tflite, workers), variant)
+        def maker(count: int) -> _FeatureMaker:
+            pool = open_pool(keras, backbone.keras, backbone.tflite, workers=workers, images=count)
+            return _FeatureMaker(pool, variant)
 
         # One thread a network: one more, to read ahead, was a tenth slower.
         processed = process_images(
-            dataset, spec, cache, table, lookup_table, maker, workers, progress, observer,
-            batch=IMAGES_PER_TASK,
+            dataset, spec, cache, table, lookup_table, maker, GPU_THREADS if gpu else workers,
+            progress, observer, batch=IMAGES_PER_TASK,
         )  # fmt: skip
         digests = [str(digest) for digest in processed.dataset.digest]
         vectors = FeatureRows.of_table(table, digests)
@@ -205,7 +216,7 @@ def _compute(
 class _FeatureMaker:
     """A :class:`RowBuilder` of feature rows."""
 
-    pool: InterpreterPool
+    pool: NetworkPool
     variant: int
 
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> FeatureRow:

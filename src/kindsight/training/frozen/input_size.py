@@ -159,7 +159,7 @@ def _cross_validate(
         first_tta_crops=None,
     )  # fmt: skip
     files = plain.backbone(progress, keras)
-    features = compute_all_features(plain, sample, files, progress)
+    features = compute_all_features(plain, sample, files, progress, keras=keras)
     classes = features.dataset.present_classes()
     held_out = fit_frozen(plain, features, files, classes).held_out()
     probabilities = held_out.probabilities

@@ -43,7 +43,10 @@ def prepare_frozen(
     training = choose_input_size(training, dataset, progress, keras)
     files = training.backbone(progress, keras)
     return FrozenImages(
-        training, files, compute_all_features(training, dataset, files, progress), begun
+        training,
+        files,
+        compute_all_features(training, dataset, files, progress, keras=keras),
+        begun,
     )
 
 

@@ -34,7 +34,7 @@ FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
 
 
 # Settings that do not determine the result.
-_NOT_OF_THE_RESULT = ("cache", "workers", "size_choice")
+_NOT_OF_THE_RESULT = ("cache", "workers", "device", "size_choice")
 
 
 def parse_budget(text: str | float) -> float:
@@ -134,6 +134,8 @@ class FrozenTrainer:
         Values that become 0 and 255 in images of more than 8 bits.
     size_choice : SizeChoice, optional
         How `size` was chosen, where the program did; see :mod:`.input_size`.
+    device : str
+        ``"cpu"``, ``"gpu"``, or ``"auto"``, a GPU if TensorFlow can use one.
     """
 
     model: str = "efficientnet-lite0"
@@ -154,6 +156,7 @@ class FrozenTrainer:
     first_tta_crops: int | None = None
     value_range: tuple[float, float] | None = None
     size_choice: SizeChoice | None = None
+    device: str = "auto"
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
@@ -271,7 +274,9 @@ class FrozenTrainer:
 
     def process(self) -> KerasProcess:
         """Return the Keras worker process, not started."""
-        return KerasProcess(module=FINE_TUNING_WORKER) if self.by_gradient else KerasProcess()
+        if self.by_gradient:
+            return KerasProcess(module=FINE_TUNING_WORKER, device=self.device)
+        return KerasProcess(device=self.device)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, ready for JSON, without None."""

@@ -12,6 +12,7 @@ from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
 from kindsight.models.networks.small_cnn import (
+    MAX_SIDE,
     NETWORKS,
     LayerRow,
     ModernCNN,
@@ -37,7 +38,7 @@ __all__ = ["EpochTrainer", "NetworkTrainer", "whole_numbers"]
 WORKER_MODULE = "kindsight.training.engine.worker"
 
 SIZE = 150
-SIZE_RANGE = (4, 1024)
+SIZE_RANGE = (4, MAX_SIDE)
 # Of the modern preset: the size without images, and the filters of its first convolution.
 MODERN_SIZE, MODERN_FILTERS = 64, 16
 
@@ -86,6 +87,9 @@ class EpochTrainer:
         machine.
     value_range : (low, high), optional
         Values that become 0 and 255 in images of more than 8 bits.
+    device : str
+        ``"cpu"``, ``"gpu"``, or ``"auto"``, a GPU if TensorFlow can use one, which rounds
+        differently.
     """
 
     model: str = ""
@@ -118,6 +122,7 @@ class EpochTrainer:
     final_weights: str = "best"
     compute_dtype: str = "auto"
     value_range: tuple[float, float] | None = None
+    device: str = "auto"
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
@@ -187,7 +192,7 @@ class EpochTrainer:
 
     def process(self) -> KerasProcess:
         """Return the worker process that trains the network; not started."""
-        return KerasProcess(module=WORKER_MODULE)
+        return KerasProcess(module=WORKER_MODULE, device=self.device)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, as TOML values, None left out."""
@@ -201,7 +206,7 @@ class EpochTrainer:
             "augment": policy,
             "phases": plain_phases(self.phases) or None,
         }
-        del values["cache"], values["workers"]
+        del values["cache"], values["workers"], values["device"]
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -284,7 +289,9 @@ class NetworkTrainer(EpochTrainer):
     def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
         without_bfloat16 = bool(self.batch_norm) and not self._modern
-        return choose_compute_dtype(self.compute_dtype, batch_norm=without_bfloat16)
+        return choose_compute_dtype(
+            self.compute_dtype, batch_norm=without_bfloat16, device=self.device
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, as TOML values, None left out."""

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.graph import layer_path
-from kindsight.models.networks.frozen_base import ensure_frozen_base
+from kindsight.models.networks.frozen_base import FrozenBase, ensure_frozen_base
 from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.models.worker.gpu_pool import NetworkPool, open_pool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
 from kindsight.training.activation_cache import (
@@ -107,7 +109,7 @@ class TransferImages(NetworkImages):
         for phase, cut, trained in zip(phases, cuts, changed, strict=True):
             if cut is None and copies_to_cache(phase) is not None:
                 notes += _no_cache_notes(phase, trained=trained)
-        sources = self._sources(requests, progress)
+        sources = self._sources(requests, keras, progress)
         identity = {**network, "backbone": self.files.digest}
         return JobInputs(network, identity, _layers(description), sources, tuple(notes))
 
@@ -129,7 +131,10 @@ class TransferImages(NetworkImages):
         return CacheRequest(file, (CopyPlan((0,), phase.augment), counts))
 
     def _sources(
-        self, requests: Sequence[CacheRequest | None], progress: Progress | None
+        self,
+        requests: Sequence[CacheRequest | None],
+        keras: KerasProcess,
+        progress: Progress | None,
     ) -> list[Source]:
         """Find or compute the activations of each phase."""
 
@@ -144,13 +149,21 @@ class TransferImages(NetworkImages):
                 if request is None or request.key in sources:
                     continue
                 found = cache_activations(
-                    request.file, *request.copies, workers=self.training.workers, progress=step
-                )
+                    request.file, *request.copies, workers=self.training.workers, progress=step,
+                    open_network=partial(self._network, request.file.base, keras),
+                )  # fmt: skip
                 stack.callback(found.close)
                 base = request.file.base
                 sources[request.key] = Source(found.file, base.shape, base.stage, found.rows, found)
             stack.pop_all()
         return [self.pixels() if item is None else sources[item.key] for item in requests]
+
+    def _network(self, base: FrozenBase, keras: KerasProcess, copies: int) -> NetworkPool:
+        """Return what runs the frozen layers, to compute so many copies."""
+        workers = self.training.workers or count_cores()
+        return open_pool(
+            keras, self.files.keras, base.tflite, workers=workers, images=copies, stage=base.stage
+        )
 
 
 def _no_cache_notes(phase: Phase, *, trained: bool) -> list[str]:

@@ -68,6 +68,7 @@ class TransferTrainer(EpochTrainer):
         return FrozenTrainer(
             self.model, self.weights, self.size, self.resize, class_weight=self.class_weight,
             seed=self.seed, workers=self.workers, cache=self.cache, value_range=self.value_range,
+            device=self.device,
         )  # fmt: skip
 
     def _own_faults(self) -> list[str]:
@@ -115,7 +116,7 @@ class TransferTrainer(EpochTrainer):
 
     def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
-        return choose_compute_dtype(self.compute_dtype, batch_norm=False)
+        return choose_compute_dtype(self.compute_dtype, batch_norm=False, device=self.device)
 
     def download(self) -> str | None:
         """Return a sentence on the download that the training needs; None without one."""
