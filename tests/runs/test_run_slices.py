@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli.tiny_bundle import CLASSES, write_bundle
 from PIL import Image
 
-from cli.tiny_bundle import CLASSES, write_bundle
 from kindsight.cache.folder import Cache
 from kindsight.checks.measurements import cached_measurements, measure_dataset
 from kindsight.dataset import ImageDataset

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from kindsight.explain import Explanation
+    from kindsight.export.run import Export
     from kindsight.options import ModelOptions
 
 __all__ = ["ImageClassifier"]
@@ -473,6 +474,75 @@ class ImageClassifier(Estimator):
                 with contextlib.suppress(OSError):
                     path.rmdir()
             raise
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        to: str | Sequence[str] = "litert",
+        X: Any = None,
+        y: Any = None,
+        *,
+        images: int = 500,
+        accept: bool = False,
+        progress: Progress | None = None,
+    ) -> tuple[Export, ...]:
+        """Convert the classifier for other runtimes, and compare each export with it.
+
+        Parameters
+        ----------
+        folder : path
+            Each format gets a new folder of its name in it.
+        to : str or sequence of str
+            Formats, as of ``kindsight export``: ``"litert"``, ``"onnx"`` and others.
+        X : ImageDataset, path, sequence of paths, or array, optional
+            The images to compare on, as in :meth:`fit`. By default the validation images of the
+            run that was loaded, or the images that were fitted on.
+        y : sequence, optional
+            A label for each image of `X`, by which the accuracy is measured.
+        images : int
+            Most images to compare on.
+        accept : bool
+            Whether to write an export that differs by more than its format allows.
+        progress : callable, optional
+            Called with (stage, done, total).
+
+        Returns
+        -------
+        tuple of Export
+            Of each format: ``folder``, ``status``, ``proof`` with the measured differences.
+
+        Raises
+        ------
+        SettingsError
+            For an unknown format.
+        UsageError
+            If the folder of a format exists, or a package for it is missing.
+        ParityError
+            If an export failed, once the others are written.
+        """
+        from kindsight.export.images import choose_images, images_of_run
+        from kindsight.export.run import check_folders, export_bundle, raise_failures
+        from kindsight.export.targets import find_targets
+
+        self._check_fitted()
+        targets = find_targets(to)
+        check_folders(targets, folder)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+            loaded = self._predictor
+            bundle = self._write(Path(temporary)) if loaded is None else loaded.bundle
+            if X is not None:
+                given = as_dataset(X, y, value_range=self._trained_range())
+                compared = choose_images(given, given.split, images, bundle.classes)
+            elif loaded is not None:
+                compared = images_of_run(bundle, images)
+            else:
+                fitted = self._fitted.dataset
+                compared = choose_images(fitted, ["train"] * len(fitted), images, bundle.classes)
+            done = tuple(
+                export_bundle(bundle, targets, folder, compared, accept=accept, progress=progress)
+            )
+        raise_failures(done)
+        return done
 
     def _write(self, path: Path) -> Bundle:
         uncertainty = measure_uncertainty(self._fitted.held_out())

@@ -49,7 +49,8 @@ class ExportImages:
     total : int
         Images of the split, of which those are a sample.
     calibration : ImageDataset
-        Those that integers are calibrated with; empty if all images are compared.
+        Those that ranges of integers are measured on: training images; without splits, images
+        that are not compared, unless all are.
     """
 
     compared: ImageDataset
@@ -106,7 +107,7 @@ def images_of_data(
 def choose_images(
     dataset: ImageDataset, splits: Sequence[str | None], count: int, classes: tuple[str, ...]
 ) -> ExportImages:
-    """Return which images are compared and which calibrate, without an image in both if possible.
+    """Return which images are compared and which calibrate.
 
     A sample has the images with the lowest digests of their paths: the same in every call.
 
@@ -129,10 +130,8 @@ def choose_images(
         raise UsageError("There is no image to compare an export on.")
     order = np.array(sorted(rows.tolist(), key=lambda row: _order(dataset, row)), int)
     compared = np.sort(order[:count])
-    if split and "train" in splits and split != "train":
-        rest = [row for row, name in enumerate(splits) if name == "train"]
-    else:
-        rest = sorted(set(range(len(dataset))) - set(compared.tolist()))
+    train = [row for row, name in enumerate(splits) if name == "train"]
+    rest = train or sorted(set(range(len(dataset))) - set(compared.tolist())) or compared.tolist()
     rest = sorted(rest, key=lambda row: _order(dataset, row))[:CALIBRATION_IMAGES]
     renamed = rename_labels(dataset, {}, classes)
     return ExportImages(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.digest import file_digest
-from kindsight.errors import KindsightError, UsageError
+from kindsight.errors import KindsightError, ParityError, UsageError
 from kindsight.export.description import DESCRIPTION_FILE, FORMAT, describe
 from kindsight.export.images import ExportImages, Reference, read_pixels, reference_of
 from kindsight.export.process import converter_process
@@ -32,7 +32,9 @@ __all__ = [
     "PROOF_FILE",
     "Export",
     "check_export",
+    "check_folders",
     "export_bundle",
+    "raise_failures",
 ]
 
 PROOF_FILE = "export.json"
@@ -83,6 +85,14 @@ class Export:
         }
 
 
+def check_folders(targets: Sequence[Exporter], out: str | os.PathLike[str]) -> None:
+    """Raise UsageError if the folder of a target exists."""
+    for target in targets:
+        folder = Path(out, target.name)
+        if os.path.lexists(folder):
+            raise UsageError(f"{folder} exists. Choose another `out`, or delete that folder.")
+
+
 def check_export(bundle: Bundle, targets: Sequence[Exporter], out: Path) -> None:
     """Raise the error of everything that can be known to fail before the work.
 
@@ -93,11 +103,7 @@ def check_export(bundle: Bundle, targets: Sequence[Exporter], out: Path) -> None
     MissingExtraError
         If a target needs a package that is not installed.
     """
-    for target in targets:
-        if os.path.lexists(out / target.name):
-            raise UsageError(
-                f"{out / target.name} exists. Choose another `out`, or delete the folder."
-            )
+    check_folders(targets, out)
     for target in targets:
         target.check(bundle)
 
@@ -137,6 +143,13 @@ def export_bundle(
     folder = Path(out)
     check_export(bundle, targets, folder)
     return _export_each(bundle, targets, folder, images, accept, progress or (lambda *_: None))
+
+
+def raise_failures(exports: Sequence[Export]) -> None:
+    """Raise ParityError if an export failed, with what is wrong with each."""
+    if failed := [each for each in exports if each.status == "failed"]:
+        texts = (f"{each.target.name}: {' '.join(each.faults)}" for each in failed)
+        raise ParityError(" ".join(texts))
 
 
 def _export_each(

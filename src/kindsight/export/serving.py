@@ -24,8 +24,11 @@ ORIENTATION = 0x0112
 
 
 def serves(spec: InputSpec) -> bool:
-    """Return whether these operations resize as `spec` says; TensorFlow's cubic is another."""
-    return spec.interpolation != "cubic"
+    """Return whether these operations resize as `spec` says, up to 1 of 255.
+
+    TensorFlow's cubic weights are others, and its nearest pixel is another in one of ten cases.
+    """
+    return spec.interpolation in ("auto", "area", "linear")
 
 
 def decode(content: Any, target: tuple[int, int]) -> Any:
@@ -142,11 +145,7 @@ def _resample(image: Any, height: Any, width: Any, spec: InputSpec) -> Any:
         found = tf.raw_ops.ResizeBilinear(images=source, size=size, half_pixel_centers=True)
         return tf.round(found)
 
-    def nearest() -> Any:
-        size = tf.stack([height, width])
-        return tf.raw_ops.ResizeNearestNeighbor(images=pixels, size=size, half_pixel_centers=True)
-
     if spec.interpolation == "auto":
         halved = (rows > 2 * height) | (columns > 2 * width)
         return tf.cond(halved, area, linear)[0]
-    return {"area": area, "linear": linear, "nearest": nearest}[spec.interpolation]()[0]
+    return (area() if spec.interpolation == "area" else linear())[0]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from kindsight.errors import SettingsError
 from kindsight.export.keras_formats import COREML_TARGET, ONNX_TARGET, SAVEDMODEL_TARGET
-from kindsight.export.litert import FLOAT16_TARGET, FLOAT32_TARGET
-from kindsight.export.litert_quantized import DYNAMIC_TARGET, INT8_TARGET
+from kindsight.export.litert import (
+    DYNAMIC_TARGET,
+    FLOAT16_TARGET,
+    FLOAT32_TARGET,
+    INT8_TARGET,
+)
 from kindsight.export.openvino import OPENVINO_FLOAT16_TARGET, OPENVINO_TARGET
 from kindsight.export.target import Exporter
 from kindsight.export.web.target import WEB_TARGET
@@ -31,7 +36,7 @@ TARGETS = {target.name: target for target in _TARGETS}
 """The targets by name, in the order of the help."""
 
 
-def find_targets(names: str | tuple[str, ...] | list[str]) -> tuple[Exporter, ...]:
+def find_targets(names: str | Sequence[str]) -> tuple[Exporter, ...]:
     """Return targets by their names, each once; a text may have several, separated by commas.
 
     Raises
