@@ -14,7 +14,7 @@ from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import process_files, process_images
 from kindsight.digest import content_digest
-from kindsight.errors import CacheError, ImageError
+from kindsight.errors import CacheError, ImageError, KindsightError
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.runtime import Interpreter, InterpreterPool
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
@@ -488,3 +488,54 @@ def test_errors_keep_their_kind(folder, compute):
     (folder / "bar" / "bad.jpg").write_bytes(b"no image, but a file all the same")
     (error,) = compute(folder).problems
     assert isinstance(error, ImageError) and str(error).startswith("bar/bad.jpg: ")
+
+
+class Gpu:
+    """A worker process with a GPU, for which LiteRT computes."""
+
+    def __init__(self, backbone, worked=10**6):
+        self.network, self.worked = Interpreter(backbone.tflite), worked
+        self.batches, self.reasons, self.asked = [], [], []
+
+    def wants_gpu(self, images):
+        self.asked.append(images)
+        return True
+
+    def find_gpu(self):
+        return True
+
+    def run_network(self, model, pixels, stage):
+        assert model.suffix == ".keras" and stage == ""
+        self.batches.append(len(pixels))
+        if sum(self.batches) > self.worked:
+            raise KindsightError("The GPU is lost.")
+        return np.stack([self.network(image) for image in pixels])
+
+    def record_difference(self, difference):
+        assert difference == 0
+
+    def leave_gpu(self, reason):
+        self.reasons.append(str(reason))
+
+
+@pytest.mark.parametrize("worked", [10**6, 20])
+def test_features_of_a_gpu_are_those_of_litert_and_share_their_cache(
+    compute, folder, backbone, cache, tmp_path, worked
+):
+    gpu = Gpu(backbone, worked)
+    found = compute(folder, keras=gpu)
+    assert found.computed == 30
+    # All images are asked about before the threads start, the missing ones before the network.
+    assert gpu.asked == [30, 30]
+    first, *batches = gpu.batches
+    assert first == 8  # the comparison
+    if worked == 20:
+        assert gpu.reasons == ["The GPU is lost."]
+    else:
+        assert sum(batches) == 30 and gpu.reasons == []
+    with forbidden("open", "decode", "run"):
+        again = compute(folder)
+    assert again.reused == 30
+    dataset = ImageDataset.from_folder(folder)
+    alone = compute_features(dataset, backbone, SPEC, Cache(tmp_path / "other"))
+    np.testing.assert_array_equal(found.vectors[:], alone.vectors[:])

@@ -189,7 +189,7 @@ class KerasProcess:
         return self._run(on_message, None, job)
 
     def wants_gpu(self, images: int) -> bool:
-        """Return whether a GPU should compute so many images, if TensorFlow can use one."""
+        """Return whether a GPU is to compute a number of images, if TensorFlow can use one."""
         enough = bool(self.gpu) or self._device == "gpu" or images >= MIN_GPU_IMAGES
         return self._try_gpu and enough
 

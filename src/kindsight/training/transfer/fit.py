@@ -159,7 +159,7 @@ class TransferImages(NetworkImages):
         return [self.pixels() if item is None else sources[item.key] for item in requests]
 
     def _network(self, base: FrozenBase, keras: KerasProcess, copies: int) -> NetworkPool:
-        """Return what runs the frozen layers, to compute so many copies."""
+        """Return what runs the frozen layers, for a number of copies."""
         workers = self.training.workers or count_cores()
         return open_pool(
             keras, self.files.keras, base.tflite, workers=workers, images=copies, stage=base.stage
