@@ -84,8 +84,8 @@ class Row:
     ours : sequence of float
         kindsight's figure in each repeat; their median is used.
     unit : str
-        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (images per second), ``"MB"`` or
-        ``"nats"`` (log losses).
+        ``"s"``, ``"ms"`` (figures in seconds), ``"%"`` (figures from 0 to 1), ``"/s"`` (images per
+        second), ``"MB"`` or ``"nats"`` (log losses).
     rival : str
         Name of the rival or floor.
     theirs : sequence of float
@@ -170,6 +170,7 @@ def amount(value: float | None, unit: str) -> str:
         "%": f"{100 * value:.2f}%",
         "s": f"{value:.2f} s" if value < 100 else f"{value:.0f} s",
         "/s": f"{value:,.0f}/s",
+        "ms": f"{1000 * value:.1f} ms",
         "MB": f"{value:,.0f} MB",
         "nats": f"{value:.4f}",
     }[unit]

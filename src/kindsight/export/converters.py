@@ -81,7 +81,7 @@ def _integer_layers(content: bytes, *, static: bool) -> Iterator[tuple[str, str]
             or (static and name in ("MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD"))
             or (static and name in ("ADD", "CONCATENATION") and joins)
         ):
-            yield name, f"^{re.escape(text)}"
+            yield name, f"^{re.escape(text)};?$"
 
 
 def _has_data(buffer: Any) -> bool:

@@ -22,6 +22,7 @@ from kindsight.export.litert_file import (
     compact,
     count_convolutions,
     count_int8_weights,
+    name_tensors_apart,
     to_float16,
 )
 from kindsight.export.process import converter_process
@@ -158,7 +159,8 @@ class QuantizedLiteRT:
         target = folder / MODEL_FILE
         with tempfile.TemporaryDirectory(prefix="kindsight-") as temporary:
             source, out = Path(temporary, "float.tflite"), Path(temporary, "int8.tflite")
-            source.write_bytes(probabilities_tflite(bundle, describe(bundle)))
+            content = probabilities_tflite(bundle, describe(bundle))
+            source.write_bytes(name_tensors_apart(content))
             pixels = None
             if calibration is not None:
                 pixels = Path(temporary, "pixels.npy")

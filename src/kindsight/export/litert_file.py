@@ -10,7 +10,10 @@ import numpy as np
 from kindsight.models.formats.tflite import IDENTIFIER, aligned_buffer
 from kindsight.models.runtime import schema
 
-__all__ = ["compact", "count_convolutions", "count_int8_weights", "read_whole", "to_float16"]
+__all__ = [
+    "compact", "count_convolutions", "count_int8_weights", "name_tensors_apart", "read_whole",
+    "to_float16",
+]  # fmt: skip
 
 WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 """Operators whose second input may have float16 weights."""
@@ -54,6 +57,20 @@ def to_float16(content: bytes) -> bytes:
                 conversions.append(_conversion(code, replaced[weights], weights))
         # Before the operators that use the weights.
         graph.operators = [*conversions, *graph.operators]
+    return _pack(model)
+
+
+def name_tensors_apart(content: bytes) -> bytes:
+    """Return a LiteRT file whose tensors have different names: ai-edge-quantizer needs that."""
+    model = read_whole(content)
+    for graph in model.subgraphs:
+        ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
+        taken = {graph.tensors[number].name for number in ends}
+        for number, tensor in enumerate(graph.tensors):
+            name = tensor.name or b""
+            if number not in ends and name in taken:
+                tensor.name = name + b"#%d" % number
+            taken.add(tensor.name)
     return _pack(model)
 
 

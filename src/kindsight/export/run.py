@@ -162,8 +162,8 @@ def _export_each(
 ) -> Iterator[Export]:
     reference = reference_of(bundle, images, progress)
     decisions = Decisions.load(bundle)
-    for number, target in enumerate(targets):
-        progress("export", number, len(targets))
+    for target in targets:
+        progress(f"Exporting to {target.name}", 0, 0)
         try:
             with _new_folder(out / target.name) as temporary:
                 export = _export(bundle, target, temporary, reference, decisions, accept)

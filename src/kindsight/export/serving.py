@@ -24,10 +24,7 @@ ORIENTATION = 0x0112
 
 
 def serves(spec: InputSpec) -> bool:
-    """Return whether these operations resize as `spec` says, up to 1 of 255.
-
-    TensorFlow's cubic weights are others, and its nearest pixel is another in one of ten cases.
-    """
+    """Return whether these operations resize as `spec` says; cubic and nearest are not written."""
     return spec.interpolation in ("auto", "area", "linear")
 
 
@@ -133,19 +130,59 @@ def _side(limit: Any, value: Any) -> Any:
 
 def _resample(image: Any, height: Any, width: Any, spec: InputSpec) -> Any:
     rows, columns = tf.shape(image)[0], tf.shape(image)[1]
-    pixels = tf.cast(image, tf.float32)[None]
 
     def area() -> Any:
         shrunk = tf.stack([tf.minimum(height, rows), tf.minimum(width, columns)])
-        averaged = tf.round(tf.raw_ops.ResizeArea(images=pixels, size=shrunk, align_corners=False))
-        return linear(averaged)
+        pixels = tf.cast(image, tf.float32)[None]
+        averaged = tf.raw_ops.ResizeArea(images=pixels, size=shrunk, align_corners=False)
+        # Of 2 x 2 pixels, OpenCV rounds halves up, of others to the even number.
+        half = (rows == 2 * shrunk[0]) & (columns == 2 * shrunk[1])
+        rounded = tf.where(half, tf.floor(averaged[0] + 0.5), tf.round(averaged[0]))
+        return _linear(rounded, height, width)
 
-    def linear(source: Any = pixels) -> Any:
-        size = tf.stack([height, width])
-        found = tf.raw_ops.ResizeBilinear(images=source, size=size, half_pixel_centers=True)
-        return tf.round(found)
+    def linear() -> Any:
+        # At exactly half the size, it averages 2 x 2 pixels here, too.
+        half = (rows == 2 * height) & (columns == 2 * width)
+        return tf.cond(half, area, lambda: _linear(image, height, width))
 
-    if spec.interpolation == "auto":
-        halved = (rows > 2 * height) | (columns > 2 * width)
-        return tf.cond(halved, area, linear)[0]
-    return (area() if spec.interpolation == "area" else linear())[0]
+    if spec.interpolation == "area":
+        return area()
+    if spec.interpolation == "linear":
+        return linear()
+    return tf.cond((rows > 2 * height) | (columns > 2 * width), area, linear)
+
+
+def _linear(image: Any, height: Any, width: Any) -> Any:
+    """Return OpenCV's linear interpolation of 8-bit pixels, in its fixed point: float32."""
+    pixels = tf.cast(image, tf.int32)
+    top, bottom, upper, lower = _taps(tf.shape(image)[0], height)
+    left, right, first, second = _taps(tf.shape(image)[1], width)
+
+    def across(rows: Any) -> Any:
+        chosen = tf.gather(pixels, rows)
+        one = tf.gather(chosen, left, axis=1) * first[:, None]
+        return one + tf.gather(chosen, right, axis=1) * second[:, None]
+
+    shift = tf.bitwise.right_shift
+    above = shift(upper[:, None, None] * shift(across(top), 4), 16)
+    below = shift(lower[:, None, None] * shift(across(bottom), 4), 16)
+    return tf.cast(shift(above + below + 2, 2), tf.float32)
+
+
+def _taps(source: Any, target: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the two pixels of each output pixel, and their weights in 1/2048: int32."""
+    scale = 1.0 / (tf.cast(target, tf.float64) / tf.cast(source, tf.float64))
+    centres = (tf.cast(tf.range(target), tf.float64) + 0.5) * scale - 0.5
+    position = tf.cast(centres, tf.float32)
+    index = tf.floor(position)
+    fraction = position - index
+    # Outside of the image both pixels are that of the border: the weights do not matter.
+    first = tf.cast(index, tf.int32)
+    one, other = tf.round((1 - fraction) * 2048), tf.round(fraction * 2048)
+    last = source - 1
+    return (
+        tf.clip_by_value(first, 0, last),
+        tf.clip_by_value(first + 1, 0, last),
+        tf.cast(one, tf.int32),
+        tf.cast(other, tf.int32),
+    )

@@ -54,7 +54,6 @@ STAGES = {
     "explain": "Explaining images",
     "demo": "Writing demo images",
     "reference": "Running the classifier",
-    "export": "Converting",
 }
 """The titles of the stages on the terminal."""
 
