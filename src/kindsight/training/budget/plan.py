@@ -115,9 +115,9 @@ MIDDLE_CROPS = 2
 MAX_WIDE_IMAGES = 40_000
 # Fractions of the time left that wider features may take, and each step of extra TTA variants.
 WIDE_FRACTION, COPIES_FRACTION = 0.5, 0.25
-# Fine-tuning that brings more than copies takes this many passes over the images: one of the frozen
-# layers, and six epochs of the layers above.
-FINE_TUNING_PASSES = 8
+# From this many images on, fine-tuning gains more than copies do: these must leave it the time of
+# this many passes, those of the frozen layers over copies and some ten epochs of the layers above.
+MANY_IMAGES, FINE_TUNING_PASSES = 5_000, 16
 # Seconds to build a backbone, once on a machine.
 BUILD_SECONDS = 8.0
 
@@ -188,11 +188,11 @@ def _has_weights(name: str) -> bool:
 def fits_extra_copies(copies: int, images: int, rate: float, seconds: float) -> bool:
     """Return whether there is time for `copies` more TTA variants of each image.
 
-    They must not take the time of fine-tuning, where that still fits without them.
+    With many images, they must not take the time of fine-tuning.
     """
     cost, fine_tuning = copies * images / rate, FINE_TUNING_PASSES * images / rate
-    leaves_time = seconds < fine_tuning or seconds - cost >= fine_tuning
-    return leaves_time and cost <= COPIES_FRACTION * seconds
+    reserved = fine_tuning if images >= MANY_IMAGES else 0.0
+    return cost <= min(COPIES_FRACTION * seconds, seconds - reserved)
 
 
 # Fine-tuning ----------------------------------------------------------------------------------
