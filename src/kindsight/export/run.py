@@ -20,9 +20,10 @@ from kindsight.digest import file_digest
 from kindsight.errors import KindsightError, ParityError, UsageError
 from kindsight.export.description import DESCRIPTION_FILE, FORMAT, describe
 from kindsight.export.images import ExportImages, Reference, read_pixels, reference_of
+from kindsight.export.kit.write import Kit, make_kit
 from kindsight.export.process import converter_process
 from kindsight.export.proof import Proof, prove
-from kindsight.export.target import Exporter, version_of
+from kindsight.export.target import Exporter, Outputs, version_of
 from kindsight.files import write_json, write_text
 from kindsight.training.common import Progress
 from kindsight.uncertainty.prediction import Decisions
@@ -161,12 +162,12 @@ def _export_each(
     progress: Progress,
 ) -> Iterator[Export]:
     reference = reference_of(bundle, images, progress)
-    decisions = Decisions.load(bundle)
+    decisions, kit = Decisions.load(bundle), make_kit(bundle)
     for target in targets:
         progress(f"Exporting to {target.name}", 0, 0)
         try:
             with _new_folder(out / target.name) as temporary:
-                export = _export(bundle, target, temporary, reference, decisions, accept)
+                export = _export(bundle, target, temporary, reference, decisions, kit, accept)
         except KindsightError as error:
             yield Export(target, out / target.name, 0, None, (str(error),), "failed")
             continue
@@ -179,6 +180,7 @@ def _export(
     folder: _NewFolder,
     reference: Reference,
     decisions: Decisions,
+    kit: Kit,
     accept: bool,
 ) -> Export:
     def calibration() -> Any:
@@ -188,7 +190,7 @@ def _export(
     size = sum(path.stat().st_size for path in files)
     write_json(folder.path / DESCRIPTION_FILE, describe(bundle))
     write_text(folder.path / LABELS_FILE, "".join(f"{name}\n" for name in bundle.classes))
-    proof = _proof(target, folder.path, reference, decisions)
+    proof, outputs = _proof(target, folder.path, reference, decisions, kit)
     faults = () if proof is None else tuple(proof.faults(target.bounds))
     status: Status = "unproven" if proof is None else "proved"
     if faults:
@@ -196,21 +198,25 @@ def _export(
     names = tuple(path.relative_to(folder.path).as_posix() for path in files)
     export = Export(target, folder.target, size, proof, faults, status, names)
     if status != "failed":
+        kit.write(folder.path, target, outputs)
         _write_proof(bundle, export, folder.path, files)
         folder.keep()
     return export
 
 
 def _proof(
-    target: Exporter, folder: Path, reference: Reference, decisions: Decisions
-) -> Proof | None:
+    target: Exporter, folder: Path, reference: Reference, decisions: Decisions, kit: Kit
+) -> tuple[Proof | None, Outputs | None]:
+    """Return the proof of an export, and its outputs for the kit; None where it cannot be run."""
     try:
         model = target.open(folder)
         if model is None:
-            return None
+            return None, None
         with closing(model):
             proof = prove(model, reference, decisions)
-        return replace(proof, cold_start=cold_start(target, folder, reference.pixels[:1]))
+            outputs = model.predict(kit.pixels)
+        proof = replace(proof, cold_start=cold_start(target, folder, reference.pixels[:1]))
+        return proof, outputs
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         # What runtimes raise for a file that they cannot run.
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

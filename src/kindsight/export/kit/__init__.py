@@ -1,0 +1,1 @@
+"""The conformance kit of an export: images with expected pixels and probabilities."""
