@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import json
 import re
-import sys
-from pathlib import Path
 
 import flatbuffers
 import numpy as np
@@ -21,8 +19,6 @@ from kindsight.export.web.library import Library, load_library
 from kindsight.export.web.packing import pack_bytes, round_weights
 from kindsight.export.web.pages import render_file, render_site
 from kindsight.models.runtime import schema
-
-sys.path.append(str(Path(__file__).parents[1] / "cli"))
 from tiny_bundle import tflite_bytes
 
 LIBRARY = Library(
@@ -42,13 +38,13 @@ def info(*classes: str) -> dict:
 def test_modules_are_joined_once_each_in_the_order_of_their_imports():
     joined = join_modules(
         {
-            "./a.js": 'import { two } from "./b.js";\nimport { three } from "./c.js";\n'
+            "a.js": 'import { two } from "./b.js";\nimport { three } from "./inner/c.js";\n'
             "export const sum = two + three;\n",
-            "./b.js": 'import { three } from "./c.js";\nconst own = 1;\n'
+            "b.js": 'import { three } from "./c.js";\nconst own = 1;\n'
             "export const two = three - own;\n",
-            "./c.js": "const own = 3;\nexport const three = own;\nexport async function f() {}\n",
+            "c.js": "const own = 3;\nexport const three = own;\nexport async function f() {}\n",
         },
-        "./a.js",
+        "a.js",
         name="result",
     )
     assert joined.count("const own = 3") == 1

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 __all__ = ["join_modules"]
 
-_IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.M)
+# Of a path, the last part is the module: names of files are unique.
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "(?:\./(?:\w+/)*(?=\w))?([^"]+)";\n', re.M)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.M)
 _EXPORT_LIST = re.compile(r"^export \{([^}]*)\};\n?", re.M)
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*\n?", re.M)
@@ -22,7 +23,7 @@ def join_modules(modules: Mapping[str, str], entry: str, *, name: str = "") -> s
     Parameters
     ----------
     modules : mapping
-        Sources by what the others import: ``"./resize.js"``.
+        Sources by the name of the file, ``"resize.js"``, or of the package.
     entry : str
         The module that is run last.
     """

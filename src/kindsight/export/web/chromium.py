@@ -17,7 +17,7 @@ from kindsight.errors import KindsightError
 __all__ = ["BROWSERS", "Chromium", "find_browser"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""The commands that are looked for, in this order."""
+"""The commands of Chromium and Chrome; the first that exists is used."""
 
 _OPTIONS = (
     "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -15,7 +15,7 @@ BITS = 16
 of images unlike the training images differed by up to 0.07; with 14, by 0.003."""
 
 SMALL = 1024
-"""Constants of fewer numbers stay as they are."""
+"""Constants of fewer numbers are not rounded."""
 
 
 def pack_model(content: bytes) -> bytes:
@@ -42,7 +42,7 @@ def round_weights(content: bytes, bits: int = BITS) -> bytes:
 
 
 def pack_bytes(content: bytes) -> bytes:
-    """Return bytes compressed: first those of each float32 that are alike, then the others.
+    """Return bytes compressed: the first byte of every float32, then all second bytes, and so on.
 
     The number of bytes becomes a multiple of four. The same result for the same bytes.
     """
@@ -52,7 +52,7 @@ def pack_bytes(content: bytes) -> bytes:
 
 
 def _round(values: np.ndarray, bits: int) -> None:
-    """Round float32 numbers in place, halves up; those that would overflow stay as they are."""
+    """Round float32 numbers in place, halves up; those that would overflow are not rounded."""
     shift = 23 - bits
     whole = values.view("<u4")
     rounded = ((whole.astype(np.uint64) + (1 << (shift - 1))) >> shift << shift).astype("<u4")

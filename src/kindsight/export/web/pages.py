@@ -117,20 +117,20 @@ def _listed(classes: Sequence[str]) -> str:
 
 
 def _page_script() -> str:
-    return _closed(join_modules(_modules(), "./main.js"))
+    return _closed(join_modules(_modules(), "main.js"))
 
 
 def _worker_script(library: Library) -> str:
     """Return the script of the worker: LiteRT.js, and the modules that use it."""
     third_party = {"core": library.core, "@litertjs/wasm-utils": library.utilities}
     litert = join_modules(third_party, "core", name="litert")
-    own = join_modules(_modules(), "./worker.js")
+    own = join_modules(_modules(), "worker.js")
     parts = [library.loader, f"const litert = (() => {{\n{litert}return litert;\n}})();"]
     return "\n".join([*parts, _closed(own)])
 
 
 def _modules() -> dict[str, str]:
-    return {f"./{path.name}": path.read_text("utf-8") for path in _SOURCES.glob("*.js")}
+    return {path.name: path.read_text("utf-8") for path in _SOURCES.rglob("*.js")}
 
 
 def _closed(script: str) -> str:

@@ -36,7 +36,7 @@ export async function startPage(info, classify, ready) {
       waiting.push(image);
       gallery.add(image);
     }
-    document.body.classList.add("has-images");
+    document.body.classList.add("is-used");
     select(images[images.length - found.length]);
     work();
   }
@@ -76,14 +76,14 @@ export async function startPage(info, classify, ready) {
     byId("result").hidden = selected === null && webcam === null;
     if (selected === null) return;
     byId("live").hidden = true;
-    const picture = byId("picture");
-    picture.hidden = false;
-    if (picture.dataset.image !== String(selected.id)) {
-      picture.dataset.image = selected.id;
+    const photo = byId("photo");
+    photo.hidden = false;
+    if (photo.dataset.image !== String(selected.id)) {
+      photo.dataset.image = selected.id;
       if (address !== null) URL.revokeObjectURL(address);
       address = URL.createObjectURL(selected.file);
-      picture.src = address;
-      picture.alt = shown(selected.name);
+      photo.src = address;
+      photo.alt = shown(selected.name);
     }
     byId("name").textContent = shown(selected.name);
     showVerdict(byId("verdict"), selected, info);
@@ -119,7 +119,7 @@ export async function startPage(info, classify, ready) {
     images.length = waiting.length = 0;
     selected = null;
     gallery.clear();
-    document.body.classList.remove("has-images");
+    document.body.classList.remove("is-used");
     byId("result").hidden = true;
     status("All images were removed from the page.");
     byId("choose").focus();
@@ -137,7 +137,7 @@ export async function startPage(info, classify, ready) {
       stopWebcam();
       return;
     }
-    byId("webcam").disabled = true;
+    byId("webcam").disabled = byId("take").disabled = true;
     try {
       await ready;
       byId("live").hidden = false;
@@ -161,11 +161,13 @@ export async function startPage(info, classify, ready) {
       });
       selected = null;
       gallery.select(null);
-      byId("picture").hidden = true;
+      byId("photo").hidden = true;
       byId("result").hidden = false;
       byId("name").textContent = "Webcam";
+      document.body.classList.add("is-used");
       byId("switch").hidden = webcam.cameras < 2;
       byId("webcam").textContent = "Stop webcam";
+      byId("take").disabled = false;
       byId("take").focus();
     } catch (error) {
       byId("live").hidden = true;
@@ -185,15 +187,15 @@ export async function startPage(info, classify, ready) {
 
   let taken = 0;
   async function take() {
-    const file = await webcam.capture(`webcam-${++taken}.png`);
-    add([{ name: file.name, file }]);
+    const file = await webcam?.capture(`webcam-${++taken}.png`);
+    if (file) add([{ name: file.name, file }]);
   }
 
   /** Give the frame of an image its shape, which small images fill, too. */
   const shape = (width, height) => {
     if (width && height) byId("fit").style.setProperty("--ratio", String(width / height));
   };
-  byId("picture").addEventListener("load", ({ target }) => {
+  byId("photo").addEventListener("load", ({ target }) => {
     shape(target.naturalWidth, target.naturalHeight);
   });
   byId("video").addEventListener("resize", ({ target }) => {

@@ -6,7 +6,7 @@ import { element, named, percent } from "./dom.js";
 const SHOWN = 5;
 
 /** The words for an image without a label. */
-export const REASONS = { unsure: "Not sure", unknown: "None of these" };
+export const REASONS = { unsure: "Unsure", unknown: "None of these" };
 
 /** Return the words and the kind of an image's result: {text, kind}. */
 export function summary({ answer, error }, classes) {

@@ -2,8 +2,8 @@
 
 import { decide } from "./decide.js";
 import { loadNetwork } from "./network.js";
-import { fromBitmap, readImage } from "./read.js";
-import { resizeImage, thumbnail } from "./resize.js";
+import { fromBitmap, readImage } from "./pixels/read.js";
+import { resizeImage, thumbnail } from "./pixels/resize.js";
 
 let info = null;
 let network = null;

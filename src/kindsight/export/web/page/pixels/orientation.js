@@ -5,6 +5,11 @@ const SHORT = 3;
 
 /** Return the orientation of EXIF data, which begin with a TIFF header; 0 if there is none. */
 export function exifOrientation(bytes) {
+  return findOrientation(bytes)?.value ?? 0;
+}
+
+/** Return {value, at, little} of the orientation in EXIF data: where it is; null without one. */
+export function findOrientation(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
     const little = view.getUint16(0) === 0x4949;
@@ -13,13 +18,14 @@ export function exifOrientation(bytes) {
     for (let entry = 0; entry < count; entry++) {
       const at = start + 2 + 12 * entry;
       if (view.getUint16(at, little) === TAG && view.getUint16(at + 2, little) === SHORT) {
-        return valid(view.getUint16(at + 8, little));
+        const value = valid(view.getUint16(at + 8, little));
+        return value === 0 ? null : { value, at: at + 8, little };
       }
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // metadata that end too early
   }
-  return 0;
+  return null;
 }
 
 /** Return the orientation of an XMP packet; 0 if there is none. */

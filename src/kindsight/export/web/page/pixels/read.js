@@ -1,5 +1,6 @@
-/** Image files to RGB samples: PNG by a decoder of our own, other formats by the browser's. */
+/** Image files to RGB samples: PNG by this page's own decoder, other formats by the browser's. */
 
+import { reduced, withoutOrientation } from "./jpeg.js";
 import { upright } from "./orientation.js";
 import { decodePng } from "./png.js";
 
@@ -27,9 +28,18 @@ export async function readImage(blob, spec) {
     const { image, orientation, clipped } = await decodePng(bytes, spec.value_range, checkSize);
     return { image: upright(image, orientation), clipped };
   }
+  if (head.startsWith("\xff\xd8\xff")) {
+    const { orientation, bytes } = withoutOrientation(new Uint8Array(await blob.arrayBuffer()));
+    const image = reduced(await decoded(new Blob([bytes]), head), orientation, spec);
+    return { image: upright(image, orientation), clipped: 0 };
+  }
+  return { image: await decoded(blob, head), clipped: 0 };
+}
+
+/** Return the RGB samples of a file by the browser's decoder, without its colour profile. */
+async function decoded(blob, head) {
   let bitmap;
   try {
-    // Profiles are not applied, as in the training; the orientation is.
     bitmap = await createImageBitmap(blob, {
       imageOrientation: "from-image", colorSpaceConversion: "none",
     });
@@ -42,7 +52,7 @@ export async function readImage(blob, spec) {
   }
   try {
     checkSize(bitmap.height, bitmap.width);
-    return { image: fromBitmap(bitmap), clipped: 0 };
+    return fromBitmap(bitmap);
   } finally {
     bitmap.close();
   }
