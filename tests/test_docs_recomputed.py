@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli.tiny_bundle import CLASSES, write_bundle
 from PIL import Image
 
-from cli.tiny_bundle import CLASSES, write_bundle
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.predictor import Predictor
 from run_page import blocks

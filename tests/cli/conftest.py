@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny_bundle
 from typer.testing import CliRunner
+
+import tiny_bundle
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_bundle import COLOURS, write_image
 
 from kindsight.errors import KindsightError
+from tiny_bundle import COLOURS, write_image
 
 COMPUTING = "the training begins to compute features"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from tiny_bundle import CLASSES, COLOURS, write_bundle, write_image
 
 import kindsight
 from kindsight.errors import DatasetError, SettingsError, UsageError
+from tiny_bundle import CLASSES, COLOURS, write_bundle, write_image
 
 
 def write_run(

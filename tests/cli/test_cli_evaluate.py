@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import COLOURS, SIDE, write_bundle, write_image
 
 from kindsight.predictor import Predictor
+from tiny_bundle import COLOURS, SIDE, write_bundle, write_image
 
 KEYS = [
     "images",

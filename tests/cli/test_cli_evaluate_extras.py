@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from tiny_bundle import COLOURS, write_image
 
 from kindsight.cli.terminal.evaluation import class_lines, confusion_lines, evaluation_lines
 from kindsight.cli.terminal.text import Paint
 from kindsight.evaluation import evaluate
+from tiny_bundle import COLOURS, write_image
 
 
 @pytest.fixture

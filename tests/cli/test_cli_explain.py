@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_bundle
 from PIL import Image
 
+import tiny_bundle
 import tiny_conv
 from html_page import Page
 from kindsight.digest import content_digest

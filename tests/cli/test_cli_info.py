@@ -96,7 +96,7 @@ def test_the_gpus_that_are_visible_are_shown(run, gpu, monkeypatch):
     assert gpu_row(run) == "none visible"
     gpu()
     monkeypatch.setattr(devices, "_is_installed", lambda name: name == "tensorflow")
-    assert gpu_row(run) == "NVIDIA GPU; a training tries it"
+    assert gpu_row(run) == "NVIDIA GPU; trainings use it if TensorFlow can"
     monkeypatch.setattr(devices, "_is_installed", lambda name: name == "tensorflow-cpu")
     assert "NVIDIA GPU; not usable: tensorflow-cpu has no CUDA" in gpu_row(run)
     assert json.loads(run("info", "--json").stdout)["gpus"]["visible"] == ["NVIDIA GPU"]
@@ -109,5 +109,5 @@ def test_a_training_on_a_gpu_without_one_is_refused_before_it_begins(run, gpu, t
     result = run("train", str(tmp_path), "--device", "gpu", *model)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert "--device is gpu. No NVIDIA GPU is visible" in line
+    assert "A GPU cannot be used. No NVIDIA GPU is visible" in line
     assert line.endswith("Or use --device cpu.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from tiny_bundle import COLOURS, probabilities, write_bundle, write_image
 
 

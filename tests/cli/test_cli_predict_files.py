@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from pyarrow import parquet
-from tiny_bundle import probabilities, write_bundle, write_image
 
 import kindsight.cli.terminal.prediction_files as files
+from tiny_bundle import probabilities, write_bundle, write_image
 
 # Of one colour each: the mean blue, green and red decide.
 SHADES = {"sure": (0, 0, 250), "close": (0, 120, 124), "middle": (0, 60, 140)}

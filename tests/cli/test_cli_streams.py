@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from tiny_bundle import COLOURS, write_image
 from typer.core import TyperOption
+
+from tiny_bundle import COLOURS, write_image
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
 

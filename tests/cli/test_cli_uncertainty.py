@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyarrow import parquet
-from tiny_bundle import CLASSES, SIDE, probabilities, write_bundle, write_image
 
 from html_page import Page
 from kindsight import Predictor, load_bundle
 from kindsight.errors import BundleError, SettingsError
 from kindsight.uncertainty.prediction import Decisions, Prediction
+from tiny_bundle import CLASSES, SIDE, probabilities, write_bundle, write_image
 
 SHADES = {"certain": (0, 0, 250), "middle": (0, 50, 140), "close": (0, 110, 124)}
 CONFIDENCE = {name: max(probabilities(colour).values()) for name, colour in SHADES.items()}

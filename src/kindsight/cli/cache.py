@@ -330,7 +330,9 @@ def _conflicts() -> list[str]:
 def _gpu_text(gpus: Mapping[str, Any]) -> str:
     if not gpus["visible"]:
         return f"none visible{' (' + gpus['hidden_by'] + ')' if gpus['hidden_by'] else ''}"
-    usable = f"not usable: {gpus['fault']}" if gpus["fault"] else "a training tries it"
+    usable = (
+        f"not usable: {gpus['fault']}" if gpus["fault"] else "trainings use it if TensorFlow can"
+    )
     return f"{', '.join(gpus['visible'])}; {usable}"
 
 

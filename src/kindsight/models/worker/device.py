@@ -1,7 +1,7 @@
 """The processor of the Keras worker process: the CPU, or an NVIDIA GPU by TensorFlow.
 
-Whether a GPU is visible is found from device files, without TensorFlow. Whether TensorFlow can use
-it is known to the worker process alone, which says so when it starts.
+Device files show whether a GPU is visible, without TensorFlow. Only the worker process finds out
+whether TensorFlow can use it, and reports that when it starts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ROOT = Path("/")
 def visible_gpus(root: Path | None = None) -> tuple[str, ...]:
     """Return the names of the NVIDIA GPUs that this process may use, without TensorFlow.
 
-    They are those of Linux, where alone TensorFlow uses CUDA, and of Linux under Windows (WSL 2).
+    TensorFlow uses CUDA on Linux only, and on Linux under Windows (WSL 2).
     `root` is the folder of ``dev`` and ``proc``; default: that of the system.
     """
     if platform.system() != "Linux" or hidden_by():
@@ -100,7 +100,7 @@ def may_use_gpu(device: str) -> bool:
 
 
 def device_faults(device: str) -> list[str]:
-    """Return a sentence if the setting is ``"gpu"`` and no GPU can be used for certain."""
+    """Return an error text if the setting is ``"gpu"`` and certainly no GPU can be used."""
     if device != "gpu" or may_use_gpu(device):
         return []
     reason = installed_fault()
@@ -111,7 +111,7 @@ def device_faults(device: str) -> list[str]:
             reason = f"{hidden} hides every GPU. Unset it."
         elif platform.system() != "Linux":
             reason = f"TensorFlow uses NVIDIA GPUs on Linux and WSL 2, not on {platform.system()}."
-    return [f'`device` is gpu. {reason} Or use `device="cpu"`.']
+    return [f'A GPU cannot be used. {reason} Or use `device="cpu"`.']
 
 
 def choose_device(device: str) -> tuple[bool, str]:
@@ -125,7 +125,7 @@ def choose_device(device: str) -> tuple[bool, str]:
 def unused_note(found: tuple[str, ...], reason: str) -> str:
     """Return the sentences that say why the CPU was used in place of a GPU."""
     name = found[0] if found else "NVIDIA GPU"
-    return f"The CPU was used, not the {name}: {reason} To hide this note, choose the device cpu."
+    return f"The CPU was used, not the {name}: {reason} Choose the device cpu to hide this note."
 
 
 def device_environment(gpu: bool) -> dict[str, str]:
@@ -162,14 +162,14 @@ def start_gpu() -> dict[str, str]:
         gpus = tf.config.list_physical_devices("GPU")
         if not gpus:
             fault = (
-                "TensorFlow finds no GPU; the CUDA libraries are missing, or do not fit the driver "
-                "of the GPU. Try: pip install 'kindsight[cuda]'."
+                "TensorFlow finds no GPU; the CUDA libraries are missing, or do not fit the "
+                "GPU's driver. Try: pip install 'kindsight[cuda]'."
             )
             return {"gpu_fault": fault}
         tf.config.set_visible_devices(gpus[:1], "GPU")
         # Other processes keep what memory this one does not need.
         tf.config.experimental.set_memory_growth(gpus[0], True)
-        # Its 10 bits would be a thousandth of a feature.
+        # Its significand of 10 bits would change features by a thousandth.
         tf.config.experimental.enable_tensor_float_32_execution(False)
         _try_convolution()
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -180,7 +180,7 @@ def start_gpu() -> dict[str, str]:
 
 
 def _try_convolution() -> None:
-    """Run a convolution: whatever libraries or memory are missing, it raises an error."""
+    """Run a convolution, which raises an error if libraries or memory are missing."""
     import tensorflow as tf
 
     with tf.device("GPU:0"):
@@ -197,7 +197,7 @@ def on_cpu(
 ) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """Return a job that a worker process on a GPU runs on the CPU.
 
-    So networks are built, converted and verified as on any machine.
+    Networks are then built, converted and verified as on a machine without a GPU.
     """
 
     def run(values: dict[str, Any], connection: Any) -> dict[str, Any]:

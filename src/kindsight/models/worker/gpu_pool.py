@@ -35,8 +35,8 @@ class _Waiting:
 class GpuPool:
     """A network on the worker's GPU, with the interface of :class:`.runtime.InterpreterPool`.
 
-    A batch holds the images of all threads that waited while the one before it was computed. When
-    the GPU fails, LiteRT computes what is left.
+    A batch holds the images of all threads that waited while the previous batch was computed. If
+    the GPU fails, LiteRT computes the remaining images.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def open_pool(
 ) -> NetworkPool:
     """Return a pool that runs a network on the GPU, or with LiteRT on the CPU.
 
-    The GPU is used where the process has one, the images are many enough, and both agree.
+    The GPU is used if the process has one, there are enough images, and both agree.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def open_pool(
     Raises
     ------
     KindsightError
-        If the device ``"gpu"`` was asked for and fails.
+        If the device is ``"gpu"`` and it fails.
     """
     litert = InterpreterPool(tflite, workers)
     if process is None or not process.wants_gpu(images) or not process.find_gpu():

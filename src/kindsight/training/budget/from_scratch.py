@@ -1,8 +1,8 @@
 """A network from scratch as a candidate within a budget: trials, training, acceptance.
 
-The trials decide whether it is trained: two short trainings of a narrow network, the second twice
-as long, predict its log loss at the end of the budget. It is accepted by the same rule as a
-fine-tuned network, on the same validation images.
+The trials decide whether it is trained: two or three short trainings of a narrow network, each
+twice as long as the one before, predict its log loss at the end of the budget. It is accepted by
+the same rule as a fine-tuned network, on the same validation images.
 """
 
 from __future__ import annotations
