@@ -15,10 +15,10 @@ from kindsight.images.resize import PAD_VALUE
 __all__ = ["decode", "resize", "serves"]
 
 EXIF_BYTES = 1 << 16
-"""The first bytes of a JPEG file in which its EXIF data are looked for."""
+"""The first bytes of a JPEG file in which its EXIF data are searched."""
 
 MAX_ENTRIES = 64
-"""Most EXIF entries that are looked at."""
+"""Most EXIF entries that are read."""
 
 ORIENTATION = 0x0112
 
