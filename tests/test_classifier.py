@@ -536,3 +536,13 @@ def test_everything_at_its_defaults(dataset, monkeypatch, tmp_path):
         loaded.predict_proba(dataset), fitted.predict_proba(dataset), atol=1e-5
     )
     assert fitted.score(dataset) > 0.9
+
+
+def test_a_fitted_classifier_exports_itself(classifier, arrays, new, tmp_path):
+    classifier.fit(*arrays)
+    (found,) = classifier.export(tmp_path / "out", images=8)
+    assert found.status == "proved" and found.proof.images == 8
+    assert found.proof.description.endswith("training images")
+    (found,) = classifier.export(tmp_path / "other", "litert-float16", *new)
+    assert found.proof.images == len(new[0])
+    assert found.proof.exported_accuracy.accuracy == pytest.approx(classifier.score(*new))

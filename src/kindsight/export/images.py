@@ -61,7 +61,8 @@ class ExportImages:
     @property
     def description(self) -> str:
         """Which images were compared: ``"500 of 2,000 validation images"``."""
-        kind = f"{self.split} images" if self.split else "images"
+        named = "training" if self.split == "train" else self.split
+        kind = f"{named} images" if named else "images"
         count = len(self.compared)
         if count < self.total:
             return f"{count:,} of {self.total:,} {kind}"

@@ -36,8 +36,9 @@ def decode(content: Any, target: tuple[int, int]) -> Any:
     """
 
     def jpeg() -> Any:
-        shape = tf.io.extract_jpeg_shape(content)
-        ratio = tf.minimum(shape[0] // target[0], shape[1] // target[1])
+        shape, orientation = tf.io.extract_jpeg_shape(content), _orientation(content)
+        stored = tf.where(orientation >= 5, tf.constant(target[::-1]), tf.constant(target))
+        ratio = tf.reduce_min(shape[:2] // stored)
 
         def at(factor: int) -> Any:
             pixels = tf.io.decode_jpeg(
@@ -48,7 +49,7 @@ def decode(content: Any, target: tuple[int, int]) -> Any:
 
         cases = [(ratio >= factor, lambda f=factor: at(f)) for factor in (8, 4, 2)]
         pixels = tf.case(cases, default=lambda: at(1))
-        return _upright(pixels, _orientation(content))
+        return _upright(pixels, orientation)
 
     def other() -> Any:
         pixels = tf.io.decode_image(content, channels=4, expand_animations=False)
