@@ -311,7 +311,7 @@ def test_cached_copies_are_computed_once(pair, own, tmp_path, process, monkeypat
 
     # An interrupted run finds all of it, although the disk is full now, and ends the same.
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("kindsight.training.activation_cache.InterpreterPool", NoInterpreter)
+    monkeypatch.setattr("kindsight.models.worker.gpu_pool.InterpreterPool", NoInterpreter)
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 0))
     again = settings.with_options(runs=str(tmp_path / "second"))
