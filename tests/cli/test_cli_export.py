@@ -92,12 +92,12 @@ def test_images_that_moved_are_said_to_have_moved(folder, run):
 
 def test_an_unknown_format_is_answered_with_the_formats(folder, run):
     done = run("export", "one", "--to", "tflite")
-    assert done.exit_code == 2 and "--to must be of litert, litert-float16" in done.stderr
+    assert done.exit_code == 2 and "--to must be one of litert, litert-float16" in done.stderr
 
 
 def test_the_help_names_every_format(run):
     from kindsight.export.targets import TARGETS
 
-    # The help is wrapped, also behind a hyphen.
+    # A line of the help may end at the hyphen of a name.
     text = re.sub(r"-\s+", "-", run("export", "--help").stdout)
     assert set(TARGETS) <= set(re.findall(r"[\w-]+", text))

@@ -131,7 +131,7 @@ def test_the_comparison_by_hand():
     assert (differing.path, differing.label, differing.exported_label) == ("1.png", "b", "a")
     assert (differing.probability, differing.exported_probability) == pytest.approx((0.6, 0.6))
     faults = " ".join(found.faults(FLOAT32))
-    assert "1 of 4 images have another label" in faults and "differs by 0.2" in faults
+    assert "1 of 4 images get a different label" in faults and "differs by 0.2" in faults
     assert "accuracy differs by 25.0 points" in " ".join(found.faults(INT8))
 
 
@@ -264,7 +264,7 @@ def test_a_classifier_exports_itself(trained, tmp_path):
 def test_a_classifier_says_which_export_failed(tiny, patches, tmp_path, monkeypatch):
     monkeypatch.setitem(TARGETS, "reversed", Reversed())
     classifier = ImageClassifier.load(tiny.folder)
-    with pytest.raises(ParityError, match="reversed: 6 of 9 images have another label"):
+    with pytest.raises(ParityError, match="reversed: 6 of 9 images get a different label"):
         classifier.export(tmp_path / "out", ["litert", "reversed"], patches)
     assert (tmp_path / "out" / "litert" / "model.tflite").is_file()
     assert not (tmp_path / "out" / "reversed").exists()

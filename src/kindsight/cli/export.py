@@ -1,4 +1,4 @@
-"""``kindsight export``: convert a classifier for another runtime, and prove the result."""
+"""``kindsight export``: convert a classifier for another runtime and compare the results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def export(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Folder in which each format gets a new folder.  [default: RUN/export]",
+            help="Folder that gets a new folder for each format.  [default: RUN/export]",
             show_default=False,
         ),
     ] = None,
@@ -59,17 +59,17 @@ def export(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Images that the export is compared on, in place of the run's own validation "
-            "images: a folder, table or arrays, as for 'kindsight evaluate'.",
+            help="Images for the comparison, in place of the run's own validation images: a "
+            "folder, table or arrays, as for 'kindsight evaluate'.",
             show_default=False,
         ),
     ] = None,
     images: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most images that the export is compared on.")
+        int, typer.Option(metavar="N", min=1, help="Most images that are compared.")
     ] = 500,
     accept: Annotated[
         bool,
-        typer.Option("--accept", help="Also write an export that differs by more than allowed."),
+        typer.Option("--accept", help="Writing of exports that differ by more than allowed."),
     ] = False,
     *,
     options: DataOptions,
@@ -77,11 +77,12 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Convert a classifier for another runtime, and prove the result.
+    """Convert a classifier for another runtime and compare the results.
 
-    Each export is run in its own runtime on the validation images of the run, and compared with
-    the classifier. One that differs by more than its format allows is not written, unless with
-    --accept; the exit code is then 1. Nothing is overwritten.
+    Each export is run in its own runtime on validation images of the run, and its predictions are
+    compared with the classifier's. If they differ by more than the format allows, the export is
+    not written and the exit code is 1; --accept writes it. An export that this machine cannot run
+    is written as unproven. Nothing is overwritten.
 
     Example: kindsight export runs/photos-1 --to litert
     """
@@ -183,7 +184,7 @@ def _differing(export: Export) -> Iterator[str]:
         return
     differing = export.proof.differing
     yield ""
-    yield f"{export.target.name}: images with another label"
+    yield f"{export.target.name}: images with a different label"
     for each in differing[:SHOWN]:
         yield (
             f"  {printable(each.path)}: {printable(each.exported_label)} "

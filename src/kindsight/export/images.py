@@ -80,19 +80,19 @@ def images_of_run(bundle: Bundle, count: int = IMAGES) -> ExportImages:
     record = read_records(bundle)
     cure = "Name labelled images with `data`."
     if record.settings is None or not record.images:
-        raise UsageError(f"{bundle.folder} does not record the images of its training. {cure}")
+        raise UsageError(f"{bundle.folder} does not record its training images. {cure}")
     try:
         dataset = open_data(record.settings)
     except KindsightError as error:
         raise UsageError(
-            f"The images of the training of {bundle.folder} cannot be opened: {error} {cure}"
+            f"The dataset that {bundle.folder} was trained on cannot be opened: {error} {cure}"
         ) from error
     splits = {image.path: image.split for image in record.images}
     found = [splits.get(path) for path in dataset.path]
     if not any(name in SPLITS for name in found):
         raise UsageError(
-            f"None of the images of the training of {bundle.folder} is in {record.settings.data} "
-            f"any more. {cure}"
+            f"{record.settings.data} no longer has any image that {bundle.folder} was trained or "
+            f"evaluated on. {cure}"
         )
     return choose_images(dataset, found, count, bundle.classes)
 

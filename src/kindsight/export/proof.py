@@ -138,7 +138,7 @@ class Proof:
         """Yield a sentence for each bound that is exceeded."""
         if self.agreement < bounds.labels:
             yield (
-                f"{self.images - self.agreeing:,} of {self.images:,} images have another label; "
+                f"{self.images - self.agreeing:,} of {self.images:,} images get a different label; "
                 f"at least {100 * bounds.labels:g}% must have the same."
             )
         if bounds.probability is not None and not self.largest <= bounds.probability:

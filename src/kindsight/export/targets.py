@@ -50,7 +50,7 @@ def find_targets(names: str | Sequence[str]) -> tuple[Exporter, ...]:
         if name not in TARGETS:
             near = difflib.get_close_matches(name, TARGETS, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"`to` must be of {', '.join(TARGETS)}; got {name!r}.{hint}")
+            raise SettingsError(f"`to` must be one of {', '.join(TARGETS)}; got {name!r}.{hint}")
     if not wanted:
         raise SettingsError(f"`to` must name at least one of {', '.join(TARGETS)}.")
     return tuple(TARGETS[name] for name in dict.fromkeys(wanted))

@@ -95,8 +95,8 @@ def _fill(info: Mapping[str, Any], library: Library, name: str, **parts: str) ->
     )
     texts = {
         "title": name,
-        "lead": f"Sorts images into {len(classes):,} classes: {_listed(classes)}.",
-        "privacy": "Images stay on this device: the page sends nothing to anyone.",
+        "lead": f"Classifies images into {len(classes):,} classes: {_listed(classes)}.",
+        "privacy": "Images stay on this device: the page does not upload anything.",
         "credits": made,
     }
     page = _read("index.html")

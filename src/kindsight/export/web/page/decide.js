@@ -8,7 +8,7 @@ const CLIPPED = 0.001;
  * or "unsure" or "unknown" for an image without a label. `info` is the content of model.json.
  */
 export function decide(probabilities, score, clipped, info) {
-  if (!probabilities.every(Number.isFinite)) throw new Error("Its probabilities are not finite.");
+  if (!probabilities.every(Number.isFinite)) throw new Error("The network's probabilities for this image are not finite.");
   const best = indexOfLargest(probabilities);
   const confidence = probabilities[best];
   const finite = score === null || Number.isFinite(score) ? score : LARGEST;

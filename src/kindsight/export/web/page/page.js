@@ -26,7 +26,7 @@ export async function startPage(info, classify, ready) {
 
   function add(found) {
     if (found.length === 0) {
-      status("No image was found there.");
+      status("No images found.");
       return;
     }
     stopWebcam();
@@ -58,7 +58,7 @@ export async function startPage(info, classify, ready) {
       if (!images.includes(image)) continue; // cleared meanwhile
       gallery.update(image);
       if (image === selected) showSelected();
-      if (waiting.length > 0) byId("progress").textContent = `${counted(waiting.length, "image")} to go`;
+      if (waiting.length > 0) byId("progress").textContent = `${counted(waiting.length, "image")} left`;
     }
     byId("progress").textContent = "";
     isBusy = false;

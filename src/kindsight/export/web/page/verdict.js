@@ -41,8 +41,8 @@ export function showVerdict(parent, image, info) {
   if (info.classes.length > SHOWN) parts.push(allClasses(image.answer, info));
   if (image.answer.isClipped) {
     parts.push(element("p", { class: "small" },
-      "Values of this image are outside of the range of the training images: the result may be "
-      + "wrong."));
+      "Pixel values of this image are outside the range of the training images: the result may "
+      + "be wrong."));
   }
   parent.replaceChildren(...parts);
 }
@@ -57,7 +57,7 @@ function why(answer, info) {
       ` (${share}).`);
   } else if (answer.reason === "unsure") {
     line.append("Most probable: ", best, ` (${share}). `
-      + `The classifier decides from ${percent(info.thresholds.unsure)} on.`);
+      + `A label needs at least ${percent(info.thresholds.unsure)}.`);
   } else {
     line.append(`${share} probability`);
   }

@@ -6,7 +6,7 @@
  */
 export async function startWebcam(video, classify) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Error("This browser allows the webcam on pages from https or from this device only.");
+    throw new Error("This browser allows the webcam only on pages opened over https or from this device.");
   }
   let stream = await open({ facingMode: "environment" });
   let isStopped = false;
@@ -62,7 +62,7 @@ async function open(video) {
     return await navigator.mediaDevices.getUserMedia({ video, audio: false });
   } catch (error) {
     const reasons = {
-      NotAllowedError: "The webcam was not allowed. Allow it in the browser's settings of this page.",
+      NotAllowedError: "Access to the webcam was denied. Allow it for this page in the browser's settings.",
       NotFoundError: "This device has no webcam.",
       NotReadableError: "Another program uses the webcam.",
     };
