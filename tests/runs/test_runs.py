@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -555,7 +556,10 @@ def test_a_data_folder_whose_name_is_no_unicode(quick, tmp_path):
 def test_mlflow_that_is_not_installed_is_told_before_anything_is_read(
     photos, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "mlflow" else real(name)
+    )
     settings = TrainSettings(
         str(photos), runs=str(tmp_path / "runs"), model="small-cnn", mlflow=True
     )
