@@ -8,7 +8,8 @@ import sys
 import pytest
 
 RUNTIME = {"numpy", "cv2", "PIL", "simplejpeg", "ai_edge_litert", "kindsight"}
-CACHE_AND_THREADS = {"filelock", "platformdirs", "threadpoolctl"}
+# flatbuffers comes with LiteRT.
+CACHE_AND_THREADS = {"filelock", "flatbuffers", "platformdirs", "threadpoolctl"}
 COMMAND_LINE = RUNTIME | {"typer", "click", "shellingham", "annotated_doc", "typing_extensions"}
 
 # A package that is neither allowed nor of the standard library is not found.
@@ -87,7 +88,7 @@ def test_the_command_evaluates_with_few_packages(trained, photos):
 def test_training_without_its_packages_says_which_command_installs_them(photos, tmp_path):
     # pydantic and more are dependencies of kindsight; those of the extra `train` are absent.
     installed = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection", "rich",
-                 "tomli_w", "tomli", "jinja2", "markupsafe", "flatbuffers", "pygments",
+                 "tomli_w", "tomli", "jinja2", "markupsafe", "pygments",
                  "markdown_it", "mdurl", *CACHE_AND_THREADS}  # fmt: skip
     done = kindsight("train", photos, "--run", tmp_path / "run", more=installed)
     assert done.returncode == 2
