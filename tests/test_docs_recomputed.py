@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.tiny_bundle import CLASSES, write_bundle
 from PIL import Image
 
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.predictor import Predictor
 from run_page import blocks
+from tiny_bundle import CLASSES, write_bundle
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GUIDE = DOCS / "guide" / "bundle.md"

@@ -201,7 +201,7 @@ CASES = {
     ),
     "size for convolutions": Case(
         photos, "train photos --size 20 --model small-cnn",
-        ["must be at least 22 pixels", "Use a larger --size or fewer --filters."],
+        ["must be at least 22 pixels", "Use a larger --size or fewer --filters (at most 2)."],
         [
             (None, "train photos --size 22 --model small-cnn"),
             (None, "train photos --size 20 --model small-cnn --filters 16,32"),

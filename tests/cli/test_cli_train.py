@@ -90,7 +90,7 @@ def test_every_option_is_a_setting(run, trained_with):
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "label_map": "names.csv",
         "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
-        "known_kept": 0.9, "target_accuracy": 0.98,
+        "known_kept": 0.9, "target_accuracy": 0.98, "device": "cpu",
         "check": "full", "verify": "full", "multi_label": "first", "encoding": "cp1252",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

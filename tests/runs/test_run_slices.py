@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.tiny_bundle import CLASSES, write_bundle
 from PIL import Image
 
 from kindsight.cache.folder import Cache
@@ -15,6 +14,7 @@ from kindsight.checks.measurements import cached_measurements, measure_dataset
 from kindsight.dataset import ImageDataset
 from kindsight.runs.evaluate import record_slices, report_slices
 from kindsight.runs.record import load_run
+from tiny_bundle import CLASSES, write_bundle
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Computed:
     def __init__(self, noise):
         self.noise, self.sizes, self.datasets = noise, [], []
 
-    def features(self, trainer, dataset, files, progress=None):
+    def features(self, trainer, dataset, files, progress=None, keras=None):
         size = trainer.spec().height
         self.sizes.append(size)
         self.datasets.append(dataset)

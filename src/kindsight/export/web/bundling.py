@@ -8,7 +8,7 @@ from collections.abc import Mapping
 __all__ = ["join_modules"]
 
 # Of a path, the last part is the module: names of files are unique.
-_IMPORT = re.compile(r'^import \{([^}]*)\} from "(?:\./(?:\w+/)*(?=\w))?([^"]+)";\n', re.M)
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "(?:\./(?:\w{1,64}/){0,8}(?=\w))?([^"]+)";\n', re.M)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.M)
 _EXPORT_LIST = re.compile(r"^export \{([^}]*)\};\n?", re.M)
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*\n?", re.M)
