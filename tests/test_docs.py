@@ -71,7 +71,12 @@ def test_page_runs(
     options = [] if page in NOT_COMPARED else ["--output"]
     environment = page_environment
     if page in CLEARS_THE_CACHE:
-        cache = shutil.copytree(environment["KINDSIGHT_CACHE"], tmp_path / "cache")
+        cache = tmp_path / "cache"
+        copy = "import shutil, sys; shutil.copytree(*sys.argv[1:])"
+        # By another process: closing a copied file would release this one's locks on databases
+        # that it has open (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        command = [sys.executable, "-c", copy, environment["KINDSIGHT_CACHE"], str(cache)]
+        subprocess.run(command, check=True)
         environment = {**environment, "KINDSIGHT_CACHE": str(cache)}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("run_page.py")), str(ROOT / page), *options],
