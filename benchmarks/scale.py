@@ -1,8 +1,10 @@
-r"""Measure how the stages of a training scale: time and memory on many images.
+r"""Measure how commands and the stages of a training scale: time and memory on many images.
 
 Example::
 
     python benchmarks/scale.py --images 40000 --generated 100000
+    python benchmarks/scale.py --images 0 --generated 0 --rows 10000 100000 1000000
+    python benchmarks/scale.py --images 0 --generated 0 --photographs 100000
 
 Two datasets are generated (see generated_images.py): frames of tracks of 30, as in the recordings
 of traffic signs, and images that have nothing to do with each other; both as PNG files of 20 to 64
@@ -10,7 +12,13 @@ pixels in 43 class folders. A training with nothing cached runs on each, stage b
 the search for near-duplicates, the fit of the head; and the first two again, from the cache. Then a
 head is fitted to generated features of more images, to measure its memory. Each is a process of its
 own; building the backbone does not count. Features of 40,000 images take 1.2 GB of disk space, with
-their small versions, those of 100,000 generated images 1 GB. Measure on an idle machine.
+their small versions, those of 100,000 generated images 1 GB.
+
+``--rows`` runs whole commands on folders of so many images: 10,000 different small images and hard
+links to them, so that a million rows need neither much space nor many computed features. What is
+computed for each row (predict, evaluate) is computed by a small CNN. Time per row and memory at
+each size are compared with those at the size before. ``--photographs`` runs ``train`` and ``check
+--full`` on photographs of 800 x 600 pixels, all different, 160 kB each. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -21,9 +29,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from generated_images import FRAMES, KINDS, write_images
+from generated_images import FRAMES, KINDS, write_images, write_links
 from output import Row, Section, add_output_options, at_least, at_most, print_sections
-from processes import environment, log, run, script
+from processes import CompletedRun, environment, kindsight, log, run, script
 
 FRACTION = 0.2
 """Maximum time of the search for near-duplicates, relative to that of the features."""
@@ -32,6 +40,19 @@ MEMORY = 1_500.0
 """Maximum memory of a training, MB."""
 
 TITLES = {"tracks": f"frames in tracks of {FRAMES}", "unrelated": "unrelated images"}
+
+DIFFERENT = 10_000
+"""Different images among the rows of ``--rows``."""
+
+LINEAR = 1.2
+"""Maximum time per row, relative to that at the size before."""
+
+BYTES_PER_ROW = 600.0
+"""Maximum memory of a command that holds the dataset for each further row: its path of some 60
+bytes, digest, label, split, and what is measured of it."""
+
+STEPS = ("predict", "evaluate", "check", "train")
+"""The commands of ``--rows``."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,6 +69,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--kind", action="append", choices=tuple(KINDS), default=[], metavar="KIND",
         help="tracks or unrelated; may be given twice  [default: both]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[], metavar="N",
+        help="sizes at which whole commands run, ascending  [default: none]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--step", action="append", choices=STEPS, default=[], metavar="COMMAND",
+        help=f"command of --rows: {', '.join(STEPS)}; may be repeated  [default: all]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--photographs", type=int, default=0, metavar="N",
+        help="photographs for train and check --full  [default: 0]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR",
+        help="folder for the images  [default: a temporary one]",
     )  # fmt: skip
     add_output_options(parser)
     return parser.parse_args(arguments)
@@ -94,17 +131,99 @@ def generated_section(count: int, work: Path) -> Section:
     return section
 
 
+def row_sections(sizes: Sequence[int], steps: Sequence[str], work: Path) -> list[Section]:
+    """Run whole commands on folders of images and links."""
+    small = work / "small-cnn"
+    write_images("unrelated", work / "different", min(DIFFERENT, *sizes))
+    log("Training the small CNN")
+    options = ("--model", "small-cnn", "--size", 32, "--epochs", 2, "--quiet")
+    run(
+        kindsight("train", work / "different", "--runs", small, *options),
+        env=environment(work / "cache"),
+    )
+    (bundle,) = small.iterdir()
+    sections = [
+        Section(f"{step}: {DIFFERENT:,} different images and links to them") for step in steps
+    ]
+    before: dict[str, tuple[int, CompletedRun]] = {}
+    for size in sizes:
+        folder = work / f"rows-{size}"
+        log(f"Linking {size:,} images")
+        write_links("unrelated", folder, size, DIFFERENT)
+        for step, section in zip(steps, sections, strict=True):
+            log(f"{step}: {size:,} images")
+            command = command_of(step, bundle, folder, work / f"out-{size}")
+            done = run(command, env=environment(work / "cache"), memory=True, accepted=(0, 1))
+            section.rows += size_rows(size, done, before.get(step))
+            before[step] = size, done
+    return sections
+
+
+def command_of(step: str, bundle: Path, folder: Path, out: Path) -> list[str]:
+    """Return the command of a step."""
+    if step == "predict":
+        return kindsight("predict", bundle, folder, "--out", f"{out}-predictions/", "--quiet")
+    if step == "evaluate":
+        return kindsight("evaluate", bundle, folder, "--quiet", "--json")
+    if step == "check":
+        return kindsight("check", folder, "--out", f"{out}-checks", "--quiet", "--json")
+    return kindsight("train", folder, "--runs", out, "--size", 64, "--quiet")
+
+
+def size_rows(size: int, done: CompletedRun, before: tuple[int, CompletedRun] | None) -> list[Row]:
+    """Return the rows of a size: time and memory, compared with those of the size before."""
+    named, memory = f"{size:,} rows", f"{size:,} rows, peak memory"
+    if before is None:
+        return [Row(named, [done.seconds], "s"), Row(memory, [done.megabytes], "MB")]
+    fewer, earlier = before
+    expected = earlier.seconds * size / fewer
+    allowed = earlier.megabytes + (size - fewer) * BYTES_PER_ROW / 1e6
+    scaled = f"{fewer:,} rows, times {size / fewer:g}"
+    return [
+        Row(named, [done.seconds], "s", scaled, [expected], at_most(LINEAR, "ratio")),
+        Row(
+            memory, [done.megabytes], "MB", f"{fewer:,} rows", [earlier.megabytes], at_most(allowed)
+        ),
+    ]
+
+
+def photograph_section(count: int, work: Path) -> Section:
+    """Run train and check --full on photographs, with nothing cached."""
+    folder, section = work / "photographs", Section(f"{count:,} photographs of 800 x 600 pixels")
+    if not folder.exists():
+        log(f"Writing {count:,} photographs")
+        write_images("photographs", folder, count)
+    for name, *command in (
+        ("train", "train", folder, "--runs", work / "runs", "--quiet"),
+        ("check --full", "check", folder, "--full", "--out", work / "checks", "--quiet", "--json"),
+    ):
+        log(f"{name}: {count:,} photographs")
+        own = environment(work / f"cache-{command[0]}", KINDSIGHT_CACHE_LIMIT="100GB")
+        done = run(kindsight(*command), env=own, memory=True, accepted=(0, 1))
+        section.rows += [
+            Row(name, [done.seconds], "s"),
+            Row(f"{name}, images per second", [count / done.seconds], "/s"),
+            Row(f"{name}, peak memory", [done.megabytes], "MB"),
+        ]
+    return section
+
+
 def main() -> None:
     """Run the measurements and print their tables."""
     options = parse()
     sections = []
-    with tempfile.TemporaryDirectory(prefix="kindsight-scale-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kindsight-scale-", dir=options.work) as folder:
         if options.images:
             log("Building the backbone")
             run(script("scale_job.py", "--cache", Path(folder, "cache")))
         for kind in options.kind or KINDS:
             if options.images:
                 sections.append(dataset_section(kind, options.images, Path(folder)))
+        if options.rows:
+            steps = options.step or STEPS
+            sections += row_sections(sorted(options.rows), steps, Path(folder))
+        if options.photographs:
+            sections.append(photograph_section(options.photographs, Path(folder)))
         if options.generated:
             sections.append(generated_section(options.generated, Path(folder, "generated")))
     print_sections(sections, options)

@@ -27,6 +27,12 @@ BEGINNING = """\
 `kindsight COMMAND --help` shows the same in the terminal, and `kindsight --version` the version.
 `python -m kindsight` is the same as `kindsight`. The exit codes are explained in
 [Errors and exit codes](guide/errors.md).
+
+A program that runs a command gets its progress as lines of JSON on standard error if the
+environment variable `KINDSIGHT_PROGRESS` is `json`: `{"stage", "title", "done", "total"}` for a
+stage, and `{"epoch": {...}}` with a row of `history.csv` for each epoch of a training, those of an
+interrupted training first. Notes and errors remain plain lines. `--json` gives the result as one
+object on standard output.
 """
 
 OPTIONS_BEGINNING = """\

@@ -101,7 +101,7 @@ def run_console(block: Block, compare: bool) -> None:
             encoding="utf-8",
             env={**os.environ, "PYTHONUTF8": "1"},
             stdin=subprocess.DEVNULL,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         if done.returncode != expected:

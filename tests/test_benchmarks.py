@@ -172,7 +172,7 @@ def test_run_passes_input_and_reports_failures(tmp_path):
 
 def test_memory_includes_child_processes():
     processes = module("processes")
-    hold = "import time; x = b'1' * {}; time.sleep(0.6)"
+    hold = "import time; x = b'1' * {}; time.sleep(1.5)"
     child = f"{hold.format(60_000_000)}"
     code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
     code += f"{hold.format(90_000_000)}; p.wait()"

@@ -242,7 +242,8 @@ def test_unknown_entries_stay(folder):
 
 def test_no_pickle_anywhere():
     # Unpickling can run any code. Only the reader of PyTorch's files may do it, with a restricted
-    # Unpickler that is tested with hostile files.
+    # Unpickler that is tested with hostile files, and workers on a Ray cluster, which itself sends
+    # code to them as pickles: whoever may connect to it may run code.
     root = Path(kindsight.__file__).parent
     sources = {path: path.read_text("utf-8") for path in root.rglob("*.py")}
     assert len(sources) > 50
@@ -250,7 +251,7 @@ def test_no_pickle_anywhere():
         r"^\s*(?:import|from)\s+(?:pickle|cPickle|_pickle|dill|cloudpickle|joblib|shelve|marshal)\b"
     )
     for path, source in sources.items():
-        if path.name == "torch_checkpoint.py":
+        if path.name in {"torch_checkpoint.py", "ray_executor.py", "ray_worker.py"}:
             continue
         assert not re.search(loads, source, re.MULTILINE), path
         assert not re.search(r"allow_pickle\s*=\s*True|\bpickle\.loads?\b|torch\.load", source), (

@@ -96,7 +96,7 @@ def run(sources: list[str]) -> list[str]:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     messages: list[str] = json.loads(done.stdout.splitlines()[-1])

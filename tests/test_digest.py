@@ -42,3 +42,14 @@ def test_digest_of_a_file_read_in_chunks(tmp_path, monkeypatch):
 def test_digest_of_text_that_is_not_valid_unicode():
     assert content_digest("a") == content_digest(b"a")
     assert len(content_digest("\ud800", 4)) == 8
+
+
+def test_packed_digests_are_a_sequence_of_their_hexadecimal_digits():
+    names = [content_digest(str(number)) for number in range(5000)]
+    packed = np.array([list(bytes.fromhex(name)) for name in names], np.uint8)
+    found = digest.Digests(packed)
+    assert list(found) == names and (len(found), found[7], found[-1]) == (5000, names[7], names[-1])
+    assert list(found[10:13]) == names[10:13] and names[4] in found
+    assert list(found[np.array([3, 1])]) == [names[3], names[1]]
+    assert list(found[np.arange(5000) == 2]) == [names[2]]
+    assert not digest.Digests() and list(digest.Digests()) == []

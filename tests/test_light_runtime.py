@@ -36,7 +36,7 @@ def run(allowed: set[str], code: str, *arguments: object) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -18,6 +18,7 @@ from kindsight.digest import file_digest
 from kindsight.errors import BundleError, SettingsError
 from kindsight.files import write_json
 from kindsight.images import InputSpec
+from kindsight.storage.address import is_address, shown
 
 __all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "check_model_file", "load_bundle"]
 
@@ -100,6 +101,11 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     BundleError
         If there is no bundle, or it is incomplete, damaged or of a newer format.
     """
+    if is_address(os.fspath(folder)):
+        raise BundleError(
+            f"A model bundle must be on a local disk; got {shown(os.fspath(folder))}. Copy its "
+            "folder to this machine first."
+        )
     path = Path(folder)
     facts = _read_json(path)
     version = facts.pop("format", None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,15 @@ from kindsight.dataset.labels import class_indices
 from kindsight.dataset.loaders.renames import rename_labels
 from kindsight.dataset.names import quoted_list
 from kindsight.dataset.table import ImageDataset
-from kindsight.digest import content_digest
+from kindsight.digest import Digests
 from kindsight.errors import DatasetError, ImageError
 from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.evaluation.conformal import ConformalSets
-from kindsight.trained_images import TrainingImageDetector
+from kindsight.network_outputs import ImageObserver, Needs, NetworkOutputs
+from kindsight.trained_images import TrainedImages
 from kindsight.uncertainty.prediction import Prediction, Reason
 
-__all__ = ["DatasetEvaluation", "DecidedImages", "ImageObserver", "SetSizes", "evaluate_dataset"]
-
-
-class ImageObserver(Protocol):
-    """Observes the images of a prediction stream."""
-
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Take an image's row, its file or array, and its resized pixels; called on many threads.
-
-        Only readable images are observed, each before its prediction is yielded.
-        """
+__all__ = ["DatasetEvaluation", "DecidedImages", "SetSizes", "evaluate_dataset"]
 
 
 class DecidedImages(NamedTuple):
@@ -98,7 +89,7 @@ class DatasetEvaluation:
         if the bundle does not record its training images.
     clipped : int
         Number of images with values outside of the range on which the classifier was trained.
-    digests : tuple of str
+    digests : sequence of str
         Content digests of the images; byte-identical ones of one class count once in the metrics.
     reasons : tuple of str
         Why an image has no label: ``"unsure"`` or ``"unknown"``; empty for one that has.
@@ -116,7 +107,7 @@ class DatasetEvaluation:
     trained_on: NDArray[np.bool_] | None = None
     problem_labels: tuple[str | None, ...] = ()
     clipped: int = 0
-    digests: tuple[str | None, ...] = ()
+    digests: Digests = field(default_factory=Digests)
     reasons: tuple[Reason, ...] = ()
     sets: NDArray[np.bool_] | None = None
 
@@ -124,7 +115,7 @@ class DatasetEvaluation:
         """Return how many images have a label, and how many of these are correct."""
         targets = class_indices(self.dataset.label, self._names())
         counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
-        reasons = np.array(self.reasons or ("",) * len(targets))[counted]
+        reasons = np.array(self.reasons or ("",) * len(targets), object)[counted]
         right = (self.probabilities.argmax(1) == targets)[counted] if len(targets) else counted
         labelled = reasons == ""
         return DecidedImages(
@@ -151,8 +142,8 @@ class DatasetEvaluation:
         """Return the rows of the images that count, without copies, and their class indices."""
         classes = tuple(score.name for score in self.evaluation.classes)
         targets = class_indices(self.dataset.label, classes)
-        digests = self.digests or (None,) * len(targets)
-        rows = np.flatnonzero(distinct_images(digests, targets))
+        counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
+        rows = np.flatnonzero(counted)
         return rows, targets[rows]
 
     def trained_images(self) -> int:
@@ -169,7 +160,7 @@ class DatasetEvaluation:
         unseen = np.flatnonzero(~self.trained_on)
         classes = self._names()
         targets = class_indices(self.dataset[unseen].label, classes)
-        digests = [self.digests[row] for row in unseen] if self.digests else None
+        digests = self.digests[unseen] if self.digests else None
         return evaluate(self.probabilities[unseen], targets, classes, digests)
 
 
@@ -183,63 +174,121 @@ def evaluate_dataset(
     """Return the evaluation of a bundle, as :meth:`kindsight.Predictor.evaluate`.
 
     `predict` yields the predictions of a dataset; `quantiles` are those of its prediction sets.
+
+    While images are predicted, an image takes 4 bytes for each class and 25 bytes (57 with a record
+    of the training images), and no Python object. The metrics take some 25 bytes for each class and
+    image for a while.
     """
     classes = bundle.classes
     dataset = rename_labels(dataset, {}, classes)
-    known = [row for row, label in enumerate(dataset.label) if label in classes]
-    unknown = Counter(label for label in dataset.label if label and label not in classes)
-    if unknown and not known:
+    scored, unknown = _known_classes(dataset, classes)
+    trained = TrainedImages.read(bundle.folder)
+    report = progress or (lambda *_: None)
+    report("evaluate", 0, len(scored))
+    contents = _Contents(len(scored), trained is not None)
+    found = _Predicted(scored, classes)
+    for row, prediction in enumerate(predict(scored, contents)):
+        found.add(row, prediction)
+        report("evaluate", row + 1, len(scored))
+    good = found.readable()
+    readable = scored if len(good) == len(scored) else scored[good]
+    probabilities = found.probabilities[: len(good)]
+    present = set(readable.label)
+    digests = Digests(contents.digests if len(good) == len(scored) else contents.digests[good])
+    return DatasetEvaluation(
+        evaluate(probabilities, class_indices(readable.label, classes), classes, digests),
+        readable,
+        probabilities,
+        tuple(error for error, _ in found.problems),
+        dict(sorted(unknown.items())),
+        tuple(name for name in classes if name not in present),
+        None if trained is None else trained.contains(digests, contents.hashes[good]),
+        tuple(label for _, label in found.problems),
+        found.clipped,
+        digests,
+        found.reasons(),
+        None if quantiles is None else _sets(probabilities, quantiles),
+    )
+
+
+def _known_classes(
+    dataset: ImageDataset, classes: tuple[str, ...]
+) -> tuple[ImageDataset, Counter[str]]:
+    """Return the images of the classifier's classes, and the numbers of those of others."""
+    known = class_indices(dataset.label, classes, missing=-1) >= 0
+    if known.all():
+        return dataset, Counter()
+    others = (dataset.label[row] for row in np.flatnonzero(~known).tolist())
+    unknown = Counter(label for label in others if label)
+    if unknown and not known.any():
         raise DatasetError(
             f"None of the classes of the data is known to the classifier: the data have "
             f"{quoted_list(dataset.present_classes())}, the classifier {quoted_list(classes)}. "
             "Choose other data or another classifier, or rename the classes, such as with "
             "`label_map`; `label_names` names numbers in a table or arrays."
         )
-    scored = dataset[np.array(known, np.int64)]
-    detector = TrainingImageDetector.load(bundle.folder)
-    report = progress or (lambda *_: None)
-    report("evaluate", 0, len(scored))
-    recorder = _DigestRecorder(detector)
-    predictions = []
-    for prediction in predict(scored, recorder):
-        predictions.append(prediction)
-        report("evaluate", len(predictions), len(scored))
-    good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
-    readable = scored[good]
-    probabilities = np.array([predictions[row].probabilities for row in good], np.float32)
-    probabilities = probabilities.reshape(len(good), len(classes))
-    present = set(readable.label)
-    digests = tuple(recorder.digests[row] for row in good.tolist())
-    problems = [
-        (p.error, label)
-        for label, p in zip(scored.label, predictions, strict=True)
-        if p.error is not None
-    ]
-    return DatasetEvaluation(
-        evaluate(probabilities, class_indices(readable.label, classes), classes, digests),
-        readable,
-        probabilities,
-        tuple(error for error, _ in problems),
-        dict(sorted(unknown.items())),
-        tuple(name for name in classes if name not in present),
-        None if detector is None else detector.trained_on(good.tolist()),
-        tuple(label for _, label in problems),
-        sum(p.is_clipped for p in predictions),
-        digests,
-        tuple(predictions[row].reason for row in good),
-        None if quantiles is None else ConformalSets.contains(probabilities, quantiles),
-    )
+    return dataset[np.flatnonzero(known)], unknown
 
 
-class _DigestRecorder:
-    """Records the digest of each image of a prediction stream, for copies."""
+class _Predicted:
+    """The predictions of a dataset as arrays; those of unreadable images are left out."""
 
-    def __init__(self, detector: TrainingImageDetector | None) -> None:
-        self.digests: dict[int, str] = {}
-        self._detector = detector
+    def __init__(self, dataset: ImageDataset, classes: tuple[str, ...]) -> None:
+        self.probabilities = np.empty((len(dataset), len(classes)), np.float32)
+        self.problems: list[tuple[ImageError, str | None]] = []
+        self.clipped = 0
+        self._dataset = dataset
+        self._reason = np.zeros(len(dataset), np.uint8)
+        self._unreadable: list[int] = []
 
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Record an image; called on many threads."""
-        self.digests[row] = content_digest(data)
-        if self._detector is not None:
-            self._detector.observe(row, data, pixels)
+    def add(self, row: int, prediction: Prediction) -> None:
+        """Add the prediction of the next image."""
+        self.clipped += prediction.is_clipped
+        if prediction.error is not None:
+            self.problems.append((prediction.error, self._dataset.label[row]))
+            self._unreadable.append(row)
+            return
+        place = row - len(self.problems)
+        self.probabilities[place] = prediction.probabilities
+        self._reason[place] = _REASONS.index(prediction.reason)
+
+    def readable(self) -> NDArray[np.int64]:
+        """Return the rows of the readable images."""
+        return np.delete(np.arange(len(self._dataset)), self._unreadable)
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """Return why each readable image has no label."""
+        codes = self._reason[: len(self._dataset) - len(self.problems)]
+        return tuple(map(_REASONS.__getitem__, codes.tolist()))
+
+
+_REASONS: tuple[Reason, ...] = ("", "unsure", "unknown")
+
+
+class _Contents:
+    """The digests of all images of a prediction stream, for copies; and their hashes if needed."""
+
+    def __init__(self, images: int, hashes: bool) -> None:
+        self.needs = Needs(digests=True, hashes=hashes)
+        self.digests = np.zeros((images, 16), np.uint8)
+        self.hashes = np.zeros((images if hashes else 0, 4), np.uint64)
+
+    def observe(self, rows: NDArray[np.int64], seen: NetworkOutputs) -> None:
+        """Record a block of images."""
+        assert seen.digests is not None
+        self.digests[rows] = seen.digests
+        if seen.hashes is not None:
+            self.hashes[rows] = seen.hashes
+
+
+def _sets(probabilities: NDArray[np.float32], quantiles: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which classes are in the prediction sets, bool (n, classes), in bounded memory."""
+    inside = np.empty(probabilities.shape, np.bool_)
+    for at in range(0, len(inside), _AT_ONCE):
+        some = slice(at, at + _AT_ONCE)
+        inside[some] = ConformalSets.contains(probabilities[some], quantiles)
+    return inside
+
+
+_AT_ONCE = 1 << 16
+"""Images whose prediction sets are computed at once."""

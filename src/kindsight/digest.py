@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["content_digest", "file_digest"]
+__all__ = ["Digests", "content_digest", "file_digest"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -49,3 +50,36 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class Digests(Sequence[str]):
+    """Content digests in 16 bytes each: a sequence of their hexadecimal digits.
+
+    An index may also be an array of row numbers, which gives the digests of these rows.
+
+    Parameters
+    ----------
+    packed : array
+        uint8 (n, 16); not copied.
+    """
+
+    def __init__(self, packed: NDArray[np.uint8] | None = None) -> None:
+        self.packed = np.empty((0, 16), np.uint8) if packed is None else packed
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice | NDArray[Any]) -> Digests: ...
+
+    def __getitem__(self, key: int | slice | NDArray[Any]) -> str | Digests:
+        if isinstance(key, (slice, np.ndarray)):
+            return Digests(self.packed[key])
+        return bytes(self.packed[key]).hex()
+
+    def __iter__(self) -> Iterator[str]:
+        for at in range(0, len(self), 1 << 12):
+            text = self.packed[at : at + (1 << 12)].tobytes().hex()
+            yield from (text[k : k + 32] for k in range(0, len(text), 32))

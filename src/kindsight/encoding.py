@@ -21,7 +21,7 @@ from kindsight.errors import DatasetError
 
 __all__ = [
     "decode_text", "escape_name", "invalid_line", "is_text_encoding", "not_decoded", "printable",
-    "text_encoding", "unescape_name", "valid_json", "valid_text",
+    "short", "text_encoding", "unescape_name", "valid_json", "valid_text",
 ]  # fmt: skip
 
 _ESCAPE = re.compile(r"\\(?:x([89a-f][0-9a-f]|5c)|u(d[89a-f][0-9a-f]{2}))", re.I)
@@ -86,6 +86,11 @@ def valid_json(value: Any, *, names: bool = False) -> Any:
     if isinstance(value, (list, tuple)):
         return [valid_json(item, names=names) for item in value]
     return value
+
+
+def short(value: float) -> float:
+    """Return a float32 rounded to nine digits, which identify it."""
+    return float(f"{value:.9g}")
 
 
 def is_text_encoding(name: str) -> bool:

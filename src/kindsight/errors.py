@@ -12,6 +12,7 @@
     ├── WeightsError                     a weights file that is missing, damaged or unsafe
     ├── BundleError                      a model bundle that is missing, damaged or too new
     ├── CacheError                       the cache folder cannot be used
+    ├── StorageError                     storage at an address cannot be reached or refuses access
     ├── DivergedError                    a training whose loss became NaN or infinite
     └── ParityError                      two formats of one model give different predictions
 
@@ -23,16 +24,31 @@ what happened, to what, and what to do. This module imports no other of kindsigh
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 __all__ = [
     "BundleError", "CacheError", "ColumnTypeError", "DatasetError", "DivergedError", "ImageError",
-    "KindsightError", "MissingExtraError", "ParityError", "SettingsError", "UsageError",
-    "WeightsError",
+    "KindsightError", "MissingExtraError", "ParityError", "SettingsError", "StorageError",
+    "UsageError", "WeightsError",
 ]  # fmt: skip
 
 
 class KindsightError(Exception):
     """Base class of all kindsight exceptions."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, an exception is read back by calling its class with the message.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[KindsightError], arguments: tuple[object, ...], attributes: dict[str, object]
+) -> KindsightError:
+    """Return an exception that another process pickled."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(KindsightError, ValueError):
@@ -61,12 +77,15 @@ class MissingExtraError(UsageError):
     extra : str
         The extra to install, as in ``pip install 'kindsight[extra]'``. Where TensorFlow is
         installed, ``"train"`` becomes ``"own-tensorflow"``, which installs no other over it.
+    package : str, optional
+        A package to install besides.
     """
 
-    def __init__(self, what: str, extra: str) -> None:
+    def __init__(self, what: str, extra: str, package: str = "") -> None:
         if extra == "train" and importlib.util.find_spec("tensorflow") is not None:
             extra = "own-tensorflow"
-        super().__init__(f"{what} needs an optional package: pip install 'kindsight[{extra}]'")
+        command = f"pip install 'kindsight[{extra}]' {package}".rstrip()
+        super().__init__(f"{what} needs an optional package: {command}")
         self.extra = extra
 
 
@@ -92,6 +111,7 @@ class ImageError(KindsightError):
         "truncated",
         "corrupt",
         "too-large",
+        "unreachable",
     )
 
     def __init__(self, code: str, reason: str, path: str | None = None) -> None:
@@ -117,6 +137,14 @@ class BundleError(KindsightError):
 
 class CacheError(KindsightError):
     """The cache folder is not writable, or contains something other than a cache."""
+
+
+class StorageError(KindsightError):
+    """Storage at an address that cannot be reached, or that refuses access or does not exist."""
+
+
+class ClusterError(KindsightError):
+    """A Ray cluster that cannot be reached, has no free processor, or cannot do the work."""
 
 
 class DivergedError(KindsightError):

@@ -27,7 +27,7 @@ else:
 
 __all__ = [
     "FileHeldError", "clear_leftovers", "copy_file", "delete_file", "read_json", "read_toml",
-    "replace_file", "replacing", "write_csv", "write_json", "write_text",
+    "replace_file", "replacing", "standard_error_hidden", "write_csv", "write_json", "write_text",
 ]  # fmt: skip
 
 # A list of numbers over several lines. In a text, a line feed would be escaped.
@@ -42,6 +42,10 @@ HELD_CODES = (5, 32, 33, 1224)
 # Virus scanners, indexers and viewers mostly hold a new file for less than a second.
 HELD_SECONDS = 2.0
 RETRY_SECONDS = 0.05
+
+
+ROWS_AT_ONCE = 4096
+"""Rows of a CSV table in memory."""
 
 
 class FileHeldError(PermissionError):
@@ -79,6 +83,23 @@ def replace_file(source: Path, target: Path) -> None:
 def delete_file(path: Path) -> None:
     """Delete a file if it exists; wait and raise FileHeldError as :func:`replace_file` does."""
     _retry_while_held(lambda: path.unlink(missing_ok=True), path)
+
+
+@contextmanager
+def standard_error_hidden() -> Iterator[None]:
+    """Hide what C++ libraries write to descriptor 2 during the block."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a program without a standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as null:  # noqa: PTH123 - devnull is not a path on Windows
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @contextmanager
@@ -189,14 +210,25 @@ def write_csv(
 
     A column ``path`` contains paths as :func:`kindsight.encoding.escape_name` writes them.
     """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for text in _csv_parts(header, rows):
+            file.write(valid_text(text).encode())
+
+
+def _csv_parts(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Yield the text of a table in parts of some thousand rows."""
     buffer = io.StringIO(newline="")
     plain = csv.writer(buffer, lineterminator="\n")
     quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     paths = [column for column, name in enumerate(header) if name == "path"]
-    for values in itertools.chain([header], rows):
+    for number, values in enumerate(itertools.chain([header], rows)):
         row = list(values)
         for column in paths:
             row[column] = escape_name(row[column])
         writer = quoted if any(map(_needs_quotes, row)) else plain
         writer.writerow(row)
-    write_text(path, buffer.getvalue())
+        if number % ROWS_AT_ONCE == 0:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()

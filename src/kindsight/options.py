@@ -7,13 +7,16 @@ classes below. :mod:`kindsight.training.option_rules` checks values by them.
 
 import math
 import os
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["CLASSIFIER_OPTIONS", "OPTIONS", "PANELS", "ModelOptions", "Option", "TrainOptions"]
+__all__ = [
+    "CLASSIFIER_OPTIONS", "OPTIONS", "PANELS", "PLACES", "ModelOptions", "Option", "TrainOptions",
+]  # fmt: skip
 
 PANELS = ("Data", "Split", "Model", "Frozen head", "Training", "Fine-tuning and budget", "Output")
 """The groups of options in ``kindsight train --help``, in order."""
@@ -133,6 +136,9 @@ def _path(help: str, panel: str, rule: str, **more: Any) -> Option:
 def _is_value_range(value: Sequence[float]) -> bool:
     return len(value) == 2 and all(map(math.isfinite, value)) and value[0] < value[1]
 
+
+PLACES = r"local|ray|ray://[^\s/]+:[0-9]{1,5}"
+"""A regular expression for where work is done."""
 
 _SHARE = "a fraction from 0 to below 1, or a number of images from 2"
 _FLOAT_MAX = 1e4
@@ -449,6 +455,16 @@ class ModelOptions(TypedDict, total=False):
         Option(
             "Images processed at once.",
             "Output", default_text="number of cores", ge=1, le=1024, trainers=_EVERY, rare=True,
+        ),
+    ]
+    on: Annotated[
+        str | None,
+        Option(
+            "Machines that read images and run the backbone: local, this one; ray, the Ray cluster "
+            "of RAY_ADDRESS or one started here; ray://HOST:PORT, a running Ray cluster.",
+            "Output", "local", metavar="local|ray|ray://HOST:PORT", trainers=(FROZEN,), rare=True,
+            rule="local, ray, or ray://HOST:PORT of a running cluster",
+            check=lambda place: bool(re.fullmatch(PLACES, place)),
         ),
     ]
     device: Annotated[

@@ -35,37 +35,45 @@ ai-edge-litert alone. TensorFlow, Keras, SciPy and scikit-learn need not be inst
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from kindsight.bundle import Bundle, load_bundle
-from kindsight.dataset.loaders.arrays import single_images, to_image
+from kindsight.dataset.loaders.arrays import single_images
 from kindsight.dataset.table import ImageDataset
+from kindsight.digest import content_digest
+from kindsight.distributed import Executor, is_remote, open_executor
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
 from kindsight.evaluation import to_probabilities
-from kindsight.images import InputSpec, read_bytes, read_image, resize_image
-from kindsight.images.convert import ValueScale
-from kindsight.images.read import ImageSource, read_with_scale
+from kindsight.images.read import MAX_PIXELS, ImageSource
 from kindsight.models.runtime import InterpreterPool
+from kindsight.network_outputs import (
+    BATCH,
+    NO_NEEDS,
+    DatasetRow,
+    ImageObserver,
+    Needs,
+    NetworkOutputs,
+    NetworkWorker,
+    PixelsOfImage,
+    compute_on,
+    compute_outputs,
+    fetched_ahead,
+    read_source,
+)
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 from kindsight.uncertainty.prediction import Decisions, Prediction
 
 if TYPE_CHECKING:
-    from kindsight.dataset_evaluation import DatasetEvaluation, ImageObserver
+    from kindsight.dataset_evaluation import DatasetEvaluation
 
 __all__ = ["Prediction", "Predictor"]
-
-_Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
-"""The resized pixels and the fraction of values that were clipped, or why there are none."""
-
-BATCH = 8
-"""Images that a thread reads, and then runs through the network."""
 
 AHEAD = 2
 """Batches per thread that may be queued."""
@@ -89,6 +97,15 @@ class Predictor:
         Confidence level of prediction sets, 0 to 1; without it there are none.
     sets_per_class : bool, optional
         Whether this level is promised for each class; as in the bundle by default.
+    network : bytes, optional
+        Content of the bundle's LiteRT file, which then is not read again: the file may change while
+        the predictor is in use.
+    on : str, optional
+        Where images are read and run through the network: ``"local"``, on the threads of this
+        process; ``"ray"``, on the Ray cluster of the environment variable RAY_ADDRESS or else on
+        one that is started on this machine; or ``"ray://HOST:PORT"``. Predictions and their order
+        are the same. Use the predictor in a ``with`` block, or close it, to leave the cluster.
+        :meth:`predict_bytes` and :meth:`predict_here` run in this process.
 
     Raises
     ------
@@ -96,6 +113,10 @@ class Predictor:
         For a missing or damaged bundle.
     SettingsError
         For a target that cannot be promised, or if the bundle lacks what is needed.
+    ClusterError
+        If a cluster cannot be used.
+    MissingExtraError
+        If Ray is needed and not installed.
     """
 
     def __init__(
@@ -108,6 +129,8 @@ class Predictor:
         target_coverage: float | None = None,
         sets: float | None = None,
         sets_per_class: bool | None = None,
+        network: bytes | None = None,
+        on: str | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self.decisions = Decisions.load(
@@ -118,7 +141,7 @@ class Predictor:
             sets=sets,
             sets_per_class=sets_per_class,
         )
-        self._pool = InterpreterPool(self.bundle.tflite, workers)
+        self._pool = InterpreterPool(self.bundle.tflite, workers, content=network)
         expected = (self.bundle.spec.size, len(self.bundle.classes))
         if (self._pool.size, self._pool.width) != expected or self._pool.second_width > 1:
             raise BundleError(
@@ -126,6 +149,29 @@ class Predictor:
                 f"{self._pool.size} and returns {self._pool.width} logits, but bundle.json says "
                 f"{expected[0]} and {expected[1]}. Restore the bundle, or train again."
             )
+        self._network = network
+        self._cluster: ExitStack | None = None
+        self._executor: Executor | None = None
+        if is_remote(on):
+            self._cluster = ExitStack()
+            self._executor = self._cluster.enter_context(open_executor(on))
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the cluster, if there is one; predictions are then made on this machine."""
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster = self._executor = None
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether images are read and run on a cluster."""
+        return self._executor is not None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -160,25 +206,65 @@ class Predictor:
         several = _as_iterable(images)
         return self._stream((_name(image, i), image) for i, image in enumerate(several))
 
+    def predict_named(self, images: Iterable[tuple[str, Any]]) -> Generator[Prediction, None, None]:
+        """Yield a prediction for each pair of a name, which becomes its path, and an image.
+
+        Images are as for :meth:`predict`, or a :class:`.network_outputs.DatasetRow`.
+        """
+        return self._stream(images)
+
     def predict_bytes(self, data: bytes, name: str = "-") -> Prediction:
         """Return the prediction for the content of an image file; `name` becomes its path."""
-        (prediction,) = self._stream([(name, data)])
-        return prediction
+        with single_threaded_opencv():
+            return self.predict_here([(name, data)])[0]
+
+    def load_networks(self) -> None:
+        """Load the networks of all threads now; otherwise, a thread's first image takes longer."""
+        self._pool.load_all()
+
+    def predict_here(
+        self,
+        images: Sequence[tuple[str, bytes | NDArray[np.uint8]]],
+        *,
+        decisions: Decisions | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Prediction]:
+        """Return predictions of image files' contents or pixels, computed on the calling thread.
+
+        For programs with threads of their own. Up to `workers` threads may call it at once; each
+        runs the network on one core. OpenCV's threads are theirs to limit.
+
+        Parameters
+        ----------
+        images : sequence of (str, bytes or array)
+            Name, which becomes the prediction's path, and content of each file, or pixels, uint8
+            (height, width, 3), RGB.
+        decisions : Decisions, optional
+            In place of the predictor's own rules.
+        max_pixels : int
+            Limit of pixels (height times width) of an image, checked before it is decoded.
+        """
+        read = [
+            read_source(row, data, self.bundle.spec, max_pixels=max_pixels)
+            for row, (_, data) in enumerate(images)
+        ]
+        return self._predictions([name for name, _ in images], self._run(read), decisions)
 
     def predict_dataset(
         self,
         dataset: ImageDataset,
-        detector: ImageObserver | None = None,
+        observer: ImageObserver | None = None,
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of a dataset, in its order.
 
-        The dataset is of files or arrays; a `detector` observes each image. Raises `DatasetError`
+        The dataset is of files or arrays; an `observer` observes each image. Raises `DatasetError`
         for arrays that were scaled by another range than those of the training.
         """
-        self._check_range(dataset)
-        return self._stream(((name, None) for name in dataset.path), dataset, detector)
+        self.check_range(dataset)
+        images = ((name, DatasetRow(dataset, row)) for row, name in enumerate(dataset.path))
+        return self._stream(images, observer)
 
-    def _check_range(self, dataset: ImageDataset) -> None:
+    def check_range(self, dataset: ImageDataset) -> None:
         """Raise DatasetError for arrays that were scaled by another range than the training's."""
         trained, given = self.bundle.spec.value_range, dataset.value_range
         if dataset.arrays is None or given in (None, trained, (0.0, 1.0)):
@@ -194,62 +280,81 @@ class Predictor:
     def _stream(
         self,
         images: Iterable[tuple[str, Any]],
-        dataset: ImageDataset | None = None,
-        detector: ImageObserver | None = None,
-    ) -> Iterator[Prediction]:
-        """Predict for pairs of a name and an image; with a dataset, its rows are read instead."""
-        spec = self.bundle.spec
+        observer: ImageObserver | None = None,
+    ) -> Generator[Prediction, None, None]:
+        """Predict for pairs of a name and a source; see :func:`.network_outputs.read_source`."""
+        first = 0
+        for outputs, predictions in self._computed(
+            images, NO_NEEDS if observer is None else observer.needs
+        ):
+            if observer is not None:
+                observer.observe(first + outputs.readable, outputs)
+            first += len(predictions)
+            yield from predictions
 
-        def read(row: int, source: Any) -> _Read:
-            scale = ValueScale(spec.value_range)
-            try:
-                if dataset is None:
-                    return resize_image(_read(row, source, spec, scale), spec), _clipped(scale)
-                data = dataset.load(row)
-                if isinstance(data, bytes):
-                    image = read_with_scale(data, scale, target=spec.size)
-                else:
-                    image = data
-                pixels = resize_image(image, spec)
-            except ImageError as error:
-                return error
-            if detector is not None:
-                detector.observe(row, data, pixels)
-            return pixels, _clipped(scale)
+    def _computed(
+        self, images: Iterable[tuple[str, Any]], needs: Needs
+    ) -> Iterator[tuple[NetworkOutputs, list[Prediction]]]:
+        """Yield outputs and predictions of the images, a block at a time, in their order."""
+        if self._executor is not None:
+            worker = self._worker(self._executor, needs)
+            for names, outputs in compute_on(self._executor, worker, images):
+                yield outputs, self._predictions(names, outputs)
+            return
 
-        def predict(batch: list[tuple[int, tuple[str, Any]]]) -> list[Prediction]:
+        def compute(
+            batch: list[tuple[int, tuple[str, Any]]],
+        ) -> tuple[NetworkOutputs, list[Prediction]]:
             # Alternating image by image, the network and the decoder evict each other from the
             # processor's cache.
-            read_images = [read(row, source) for row, (_, source) in batch]
-            return self._predict([name for _, (name, _) in batch], read_images)
+            read = [read_source(row, source, self.bundle.spec, needs) for row, (_, source) in batch]
+            outputs = self._run(read, needs)
+            return outputs, self._predictions([name for _, (name, _) in batch], outputs)
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            batches = in_batches(enumerate(images), BATCH, self._pool.workers)
-            for predictions in map_ordered(predict, batches, self._pool.workers, AHEAD):
-                yield from predictions
+            batches = in_batches(enumerate(fetched_ahead(images)), BATCH, self._pool.workers)
+            yield from map_ordered(compute, batches, self._pool.workers, AHEAD)
 
-    def _predict(self, names: Sequence[str], images: Sequence[_Read]) -> list[Prediction]:
-        readable = [image[0] for image in images if not isinstance(image, ImageError)]
-        shape = (len(readable), len(self.classes))
-        outputs = self._pool.run_both(readable)
-        logits = np.array([output for output, _ in outputs], np.float32).reshape(shape)
+    def _worker(self, executor: Executor, needs: Needs) -> NetworkWorker:
+        """Send the network to a cluster; return what makes its workers' functions."""
+        content = self._network or self.bundle.tflite.read_bytes()
+        return NetworkWorker(
+            executor.share(content), content_digest(content), str(self.bundle.tflite),
+            self.bundle.spec, len(self.classes), needs,
+        )  # fmt: skip
+
+    def _run(
+        self, read: Sequence[PixelsOfImage | ImageError], needs: Needs = NO_NEEDS
+    ) -> NetworkOutputs:
+        return compute_outputs(read, self._pool.run_both, len(self.classes), needs)
+
+    def _predictions(
+        self,
+        names: Sequence[str],
+        outputs: NetworkOutputs,
+        decisions: Decisions | None = None,
+    ) -> list[Prediction]:
+        """Return the predictions of a block of images, by the bundle's rules or others."""
+        logits = outputs.logits
         finite = np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
-        probabilities = np.zeros(shape, np.float32)
+        probabilities = np.zeros(logits.shape, np.float32)
         probabilities[finite] = to_probabilities(logits[finite], self.bundle.temperature)
-        rows = iter(range(len(readable)))
+        rows = iter(range(len(logits)))
+        rules = decisions or self.decisions
         predictions = []
-        for name, image in zip(names, images, strict=True):
-            if isinstance(image, ImageError):
-                predictions.append(Prediction(name, self.classes, error=image.at(name)))
+        for position, name in enumerate(names):
+            if position in outputs.errors:
+                error = ImageError(*outputs.errors[position], name)
+                predictions.append(Prediction(name, self.classes, error=error))
                 continue
             row = next(rows)
             if finite[row]:
                 found = Prediction(
-                    name, self.classes, logits[row], probabilities[row], clipped=image[1],
-                    ood_score=_finite(outputs[row][1]),
+                    name, self.classes, logits[row], probabilities[row],
+                    clipped=float(outputs.clipped[row]), ood_score=_score(outputs, row),
                 )  # fmt: skip
-                predictions.append(self.decisions.decide(found))
+                predictions.append(rules.decide(found))
             else:
                 error = ImageError("corrupt", "Its logits are not finite.", name)
                 predictions.append(Prediction(name, self.classes, error=error))
@@ -282,18 +387,12 @@ class Predictor:
         )
 
 
-def _finite(second: NDArray[np.float32]) -> float | None:
+def _score(outputs: NetworkOutputs, row: int) -> float | None:
     """Return the score, of a network that has one; the largest float32 where it overflowed."""
-    if not len(second):
+    if outputs.scores is None:
         return None
-    return float(second[0] if np.isfinite(second[0]) else np.finfo(np.float32).max)
-
-
-def _clipped(scale: ValueScale) -> float:
-    """Return the fraction of samples outside of the training's range; all, if it had none."""
-    if scale.value_range is None:
-        return float(math.isfinite(scale.low) and not scale.stated)
-    return scale.clipped
+    score = outputs.scores[row]
+    return float(score if np.isfinite(score) else np.finfo(np.float32).max)
 
 
 def _name(image: Any, i: int) -> str:
@@ -303,16 +402,6 @@ def _name(image: Any, i: int) -> str:
     # Files have `name`, Pillow images `filename`; either may be missing or a number.
     name = getattr(image, "filename", "") or getattr(image, "name", "")
     return name if isinstance(name, str) and name else f"image-{i:06d}"
-
-
-def _read(i: int, source: Any, spec: InputSpec, scale: ValueScale) -> NDArray[np.uint8]:
-    # A name in a NumPy array is both a string and an array without dimensions.
-    is_array = hasattr(source, "__array__") and not isinstance(source, (str, bytes))
-    if is_array or isinstance(source, (list, tuple)):
-        return to_image(source, i, spec.value_range)
-    if isinstance(source, (str, os.PathLike)):
-        return read_with_scale(read_bytes(source), scale, target=spec.size)
-    return read_image(source, target=spec.size, value_range=spec.value_range)
 
 
 def _as_iterable(images: Any) -> Iterable[Any]:

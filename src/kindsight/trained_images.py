@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.duplicates.linking import find_near_pairs
-from kindsight.digest import content_digest
+from kindsight.checks.duplicates.hash_index import NearPairSearch
 from kindsight.errors import BundleError
 from kindsight.files import replacing
 from kindsight.images.hashes import (
     ORIENTATIONS,
     hamming,
     oriented_hashes,
-    perceptual_hash,
-    small_grey,
 )
 
 __all__ = [
-    "ALL_BITS", "TRAINED_ON_FILE", "TrainedImages", "TrainingImageDetector", "has_content",
-    "image_hash",
+    "ALL_BITS", "TRAINED_ON_FILE", "TrainedImages", "has_content",
 ]  # fmt: skip
 
 TRAINED_ON_FILE = "trained_on.npz"
@@ -41,15 +37,11 @@ MAX_BYTES = 2**30
 LOW_BITS = 7
 ALL_BITS = 28
 
+COMPARED_AT_ONCE = 1 << 17
+"""Images compared with the training images at once, at some hundred bytes each."""
+
 FEWEST_BITS = 16
 """Hashes with fewer ones, or fewer zeros, are of images without content."""
-
-
-def image_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return the perceptual hash of a resized image, uint8 (h, w, 3), RGB: uint64 (4,)."""
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    # In two steps, as training computes it from its stored 64x64 images: bit-identical.
-    return perceptual_hash(small_grey(small_grey(grey, 64)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,58 +82,39 @@ class TrainedImages:
             )
         return cls(frozenset(row.tobytes().hex() for row in names), hashes.astype(np.uint64))
 
-    def contains(self, digests: list[str | None], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def contains(
+        self, digests: Sequence[str | None], hashes: NDArray[np.uint64]
+    ) -> NDArray[np.bool_]:
         """Return which images were trained on, as the same file or a re-encoded copy.
 
         Mirrored and rotated copies are detected; other images of the same burst are not.
 
-        - `digests`: list of (str or None); content digests of n images.
-        - `hashes`: uint64 array (n, 4); their :func:`image_hash`.
+        - `digests`: content digests of n images.
+        - `hashes`: uint64 array (n, 4); their :func:`.hashes.image_hash`.
 
         Returns bool array (n,).
         """
-        found = np.array([digest in self.digests for digest in digests], np.bool_)
+        known = (digest in self.digests for digest in digests)
+        found = np.fromiter(known, np.bool_, len(digests))
         trained = self.hashes[has_content(self.hashes)]
-        candidates = np.flatnonzero(has_content(hashes) & ~found)
-        if not len(trained) or not len(candidates):
-            return found
-        every = np.concatenate([hashes[candidates], trained])
-        low = every[:, 0].copy()
-        for orientation in ORIENTATIONS:
-            oriented = oriented_hashes(every, orientation)
-            pairs = find_near_pairs(low, LOW_BITS, oriented[:, 0].copy()).pairs
-            pairs = pairs[(pairs[:, 0] < len(candidates)) & (pairs[:, 1] >= len(candidates))]
-            distance = hamming(every[pairs[:, 0]], oriented[pairs[:, 1]])
-            found[candidates[pairs[distance <= ALL_BITS, 0]]] = True
+        candidates = np.flatnonzero(~found)
+        if len(trained):
+            for at in range(0, len(candidates), COMPARED_AT_ONCE):
+                some = candidates[at : at + COMPARED_AT_ONCE]
+                some = some[has_content(hashes[some])]
+                found[some] = _near(hashes[some], trained)
         return found
 
 
-class TrainingImageDetector:
-    """Detects training images among the images of a prediction stream."""
-
-    def __init__(self, trained: TrainedImages) -> None:
-        self._trained = trained
-        self._observed: dict[int, tuple[str, NDArray[np.uint64]]] = {}
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> TrainingImageDetector | None:
-        """Load it from a run folder; None if the run does not record its training images."""
-        trained = TrainedImages.read(folder)
-        return None if trained is None else cls(trained)
-
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Record an image; called on many threads.
-
-        - `data`: bytes or uint8 array; the file, or the array in memory.
-        - `pixels`: uint8 array (h, w, 3); resized, RGB.
-        """
-        self._observed[row] = content_digest(data), image_hash(pixels)
-
-    def trained_on(self, rows: list[int]) -> NDArray[np.bool_]:
-        """Return which of the observed images were trained on: bool (rows,)."""
-        observed = [self._observed[row] for row in rows]
-        hashes = np.array([hashed for _, hashed in observed], np.uint64).reshape(-1, 4)
-        return self._trained.contains([digest for digest, _ in observed], hashes)
+def _near(hashes: NDArray[np.uint64], trained: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which images' hashes, (n, 4), are near to one of the training images'."""
+    found = np.zeros(len(hashes), np.bool_)
+    for orientation in ORIENTATIONS if len(hashes) else ():
+        oriented = oriented_hashes(trained, orientation)
+        for near in NearPairSearch(hashes[:, 0].copy(), LOW_BITS, oriented[:, 0].copy()):
+            distance = hamming(hashes[near.first], oriented[near.second])
+            found[near.first[distance <= ALL_BITS]] = True
+    return found
 
 
 def _check_unpacked_size(path: Path) -> None:

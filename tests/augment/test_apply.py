@@ -128,7 +128,7 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.stdout.strip() == "True", done.stderr

@@ -58,7 +58,7 @@ def run_browser(path: Path, *options: str) -> str:
     address, _, fragment = str(path).partition("#")
     target = Path(address).as_uri() + (f"#{fragment}" if fragment else "")
     done = subprocess.run(
-        [*command, target], capture_output=True, encoding="utf-8", timeout=240, check=False
+        [*command, target], capture_output=True, encoding="utf-8", timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import functools
+import gzip
 import io
 import json
 import os
@@ -17,16 +18,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit import AXE, browser
+from driven_page import choose_files, opened_chromium, view
 from PIL import Image
 
 import tiny_bundle
 from kindsight.bundle import load_bundle
 from kindsight.errors import KindsightError
 from kindsight.export.web.chromium import Chromium
-from kindsight.export.web.library import load_library
+from kindsight.export.web.packing import as_text, pack_model, round_weights
 from kindsight.export.web.target import PAGE_FILE, SITE, Web, WebModel
 from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.models.formats.tflite import compact
 from kindsight.predictor import Predictor
+from kindsight.web.library import SOURCES, join_modules, load_library
 from shapes import shape
 
 pytestmark = pytest.mark.slow
@@ -44,10 +48,17 @@ CLASSIFY = """
 })()
 """
 
+RESTORE = """
+(() => {
+  %s
+  return [...packing.restoreModel(packing.fromText("%s", %d))];
+})()
+"""
+
 IDLE = """
 new Promise((done) => {
   const look = () => {
-    const isBusy = document.querySelector(".is-waiting, #progress:not(:empty)");
+    const isBusy = document.querySelector(".is-waiting, [aria-busy], #progress:not(:empty)");
     if (isBusy) setTimeout(look, 20);
     else requestAnimationFrame(() => setTimeout(done, 50));
   };
@@ -117,21 +128,8 @@ def files(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def chromium(needs) -> Iterator[Chromium]:
-    opened = Chromium(
-        needs, "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-        network=True,
-    )  # fmt: skip
-    yield opened
-    opened.close()
-
-
-def view(chromium: Chromium, width: int, dark: bool) -> None:
-    chromium.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
-    )  # fmt: skip
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    chromium.call("Emulation.setEmulatedMedia", features=[scheme])
+    with opened_chromium(needs) as opened:
+        yield opened
 
 
 def load(chromium: Chromium, exported: Path) -> None:
@@ -141,9 +139,7 @@ def load(chromium: Chromium, exported: Path) -> None:
 
 def choose(chromium: Chromium, paths: list[Path]) -> None:
     """Choose files in the page and wait for their results."""
-    root = chromium.call("DOM.getDocument")["root"]["nodeId"]
-    node = chromium.call("DOM.querySelector", nodeId=root, selector="#files")["nodeId"]
-    chromium.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+    choose_files(chromium, "#files", paths)
     chromium.evaluate(IDLE)
 
 
@@ -187,7 +183,7 @@ def png(random: np.random.Generator, mode: str, orientation: int) -> bytes:
 def test_pixels_are_those_of_the_package(chromium, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_bundle, "SIDE", SIDE)
     exported = export(tiny_bundle.write_bundle(tmp_path / "tiny"), tmp_path / "out")
-    whole = (exported / PAGE_FILE).read_text("utf-8")
+    whole = (exported / PAGE_FILE).read_text("utf-16")
     random = np.random.default_rng(21)
     values = differing = largest = images = 0
     specs = [("stretch", "auto"), ("crop", "auto"), ("pad", "auto"), ("crop", "area"),
@@ -197,7 +193,7 @@ def test_pixels_are_those_of_the_package(chromium, tmp_path, monkeypatch):
         page = whole.replace('"fit": "stretch"', f'"fit": "{fit}"', 1)
         page = page.replace('"interpolation": "area"', f'"interpolation": "{interpolation}"', 1)
         path = tmp_path / f"{number}.html"
-        path.write_text(page, "utf-8")
+        path.write_text(page, "utf-16")
         chromium.open(path.as_uri())
         spec = InputSpec(SIDE, SIDE, fit, interpolation)
         for image in range(40):
@@ -250,6 +246,7 @@ def test_predictions_are_those_of_the_package(needs, exported, bundle, files):
 
 
 def test_the_page_shows_and_writes_what_predict_does(chromium, exported, bundle, files):
+    view(chromium, 1280, height=3000)  # the grid makes those cards alone that are seen
     load(chromium, exported)
     choose(chromium, files)
     shown = chromium.evaluate(
@@ -337,7 +334,8 @@ def test_pasted_and_dropped_images_are_classified(chromium, exported, files):
         chromium.evaluate(give % (data, event))
         chromium.evaluate("new Promise((done) => setTimeout(done, 200))")
         chromium.evaluate(IDLE)
-        assert chromium.evaluate("document.querySelectorAll('.card').length") == number
+        assert chromium.evaluate("document.querySelector('#verdict .bars li') !== null")
+        assert chromium.evaluate("document.querySelectorAll('.card').length") == (0, 2)[number - 1]
     chromium.evaluate("document.getElementById('clear').click()")
     assert chromium.evaluate("document.getElementById('result').hidden")
 
@@ -349,8 +347,7 @@ def test_the_webcam_is_classified_live_and_its_photo_kept(chromium, exported):
     wait += "? done(true) : setTimeout(look, 50); look(); })"
     assert chromium.evaluate(wait % ".is-used:has(#take:enabled) #verdict .bars")
     chromium.evaluate("document.getElementById('take').click()")
-    assert chromium.evaluate(wait % ".card:not(.is-waiting)")
-    chromium.evaluate(IDLE)
+    assert chromium.evaluate(wait % "#result:has(#photo:not([hidden])) #verdict .bars")
     assert chromium.evaluate("document.getElementById('name').textContent") == "webcam-1.png"
     assert chromium.evaluate("document.getElementById('video').srcObject") is None
 
@@ -383,6 +380,42 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
+
+
+class _Utf8Handler(SimpleHTTPRequestHandler):
+    """A host that says of every page that it is UTF-8."""
+
+    def guess_type(self, path: str) -> str:
+        return "text/html; charset=utf-8"
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_the_file_works_on_a_host_that_says_utf_8(chromium, exported, files):
+    handler = functools.partial(_Utf8Handler, directory=str(exported))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        chromium.open(f"http://127.0.0.1:{server.server_port}/{PAGE_FILE}")
+        chromium.evaluate("kindsight.ready.then(() => 0)")
+        choose(chromium, files[:1])
+        assert chromium.evaluate("document.querySelectorAll('#verdict .bars li').length") == 3
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_page_restores_the_rounded_model(chromium):
+    kernel = np.random.default_rng(0).normal(size=(1000, 3)).astype("<f4")
+    content = compact(tiny_bundle.tflite_bytes(1000, kernel))
+    modules = {"packing.js": (SOURCES / "page" / "packing.js").read_text("utf-8")}
+    packing = join_modules(modules, "packing.js", name="packing")
+    rounded = round_weights(content, 14)
+    packed = gzip.decompress(pack_model(content, 14))
+    assert rounded != content
+    found = chromium.evaluate(RESTORE % (packing, as_text(packed), len(packed)))
+    assert bytes(found)[: len(rounded)] == rounded
 
 
 def test_the_folder_works_on_a_host_with_a_strict_policy(chromium, exported, files):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -10,16 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.checks import CheckContext, RowFeatures
+from kindsight.checks.duplicates import hash_index
 from kindsight.checks.duplicates.comparing import (
     SharedBackground,
     orient_images,
     undo_orientation,
 )
-from kindsight.checks.duplicates.linking import DisjointSets, find_near_pairs
+from kindsight.checks.duplicates.hash_index import NearPairSearch
 from kindsight.checks.duplicates.registration import crop_similarity, register
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.rules import duplicates
 from kindsight.checks.rules.duplicates import nearest_pairs
+from kindsight.dataset.splits.disjoint_sets import DisjointSets
 from kindsight.images.hashes import ORIENTATIONS, small_grey
 
 OTHERS = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(30)}
@@ -208,13 +212,23 @@ def test_crops_of_other_images(tmp_path):
 
 
 def brute_force(hashes, radius, others=None):
-    others = hashes if others is None else others
-    return {
-        (i, j)
-        for i in range(len(hashes))
-        for j in range(i + 1, len(hashes))
-        if bin(int(hashes[i]) ^ int(others[j])).count("1") <= radius
-    }
+    """Return {(i, j): distance} of all pairs within a distance; i < j among the same hashes."""
+    second = hashes if others is None else others
+    found = {}
+    for i in range(len(hashes)):
+        for j in range(i + 1 if others is None else 0, len(second)):
+            distance = bin(int(hashes[i]) ^ int(second[j])).count("1")
+            if distance <= radius:
+                found[i, j] = distance
+    return found
+
+
+def indexed(search):
+    """Return {(i, j): distance} of a search, in which no pair is twice."""
+    rows = [row for block in search for row in zip(*map(np.ndarray.tolist, block), strict=True)]
+    found = {(i, j): distance for i, j, distance in rows}
+    assert len(found) == len(rows)
+    return found
 
 
 def near_to_each_other(seed, n=160):
@@ -228,52 +242,64 @@ def near_to_each_other(seed, n=160):
     return hashes
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([0, 2, 3, 5, 7, 10, 11]))
-def test_the_index_equals_brute_force(seed, radius):
-    hashes = near_to_each_other(seed)
-    found = find_near_pairs(hashes, radius)
-    assert found.radius == radius
-    pairs = [tuple(pair) for pair in found.pairs.tolist()]
-    assert len(pairs) == len(set(pairs))
-    assert set(pairs) == brute_force(hashes, radius)
-    expected = [bin(int(hashes[i]) ^ int(hashes[j])).count("1") for i, j in pairs]
-    assert found.distance.tolist() == expected
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10_000), st.sampled_from([0, 2, 3, 5, 7, 10, 11, 15]),
+    st.sampled_from([0, 1, 2, 30, 160, 300]), st.sampled_from([1, 1_000, 20_000]),
+)  # fmt: skip
+def test_the_index_equals_brute_force(seed, radius, n, key_cost):
+    hashes = near_to_each_other(seed, n)
+    with mock.patch.object(hash_index, "KEY_COST", key_cost):  # many keys, or few
+        search = NearPairSearch(hashes, radius)
+    assert search.complete and search.radius == radius
+    assert indexed(search) == brute_force(hashes, radius)
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.integers(0, 10_000))
-def test_the_index_compares_oriented_hashes(seed):
-    hashes = near_to_each_other(seed)
-    turned = np.random.default_rng(seed + 1).permutation(hashes)
-    found = find_near_pairs(hashes, 7, turned)
-    assert {tuple(pair) for pair in found.pairs.tolist()} == brute_force(hashes, 7, turned)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([3, 7, 11]), st.sampled_from([1, 40, 200]))
+def test_the_index_compares_two_sets_of_hashes(seed, radius, n):
+    hashes, others = near_to_each_other(seed), near_to_each_other(seed, n)[::-1].copy()
+    with mock.patch.object(hash_index, "KEY_COST", 1):
+        search = NearPairSearch(hashes, radius, others)
+    assert indexed(search) == brute_force(hashes, radius, others)
 
 
-def test_the_radius_is_reduced_if_there_are_too_many_pairs():
+def test_large_blocks_are_compared_in_parts(monkeypatch):
+    monkeypatch.setattr(hash_index, "TILE", 50)
+    hashes = near_to_each_other(3, 300)
+    assert indexed(NearPairSearch(hashes, 11)) == brute_force(hashes, 11)
+    for block in NearPairSearch(hashes, 11):
+        assert len(block.first) <= 50
+
+
+def test_the_recall_of_a_search_that_is_not_exact_is_measured(monkeypatch):
+    monkeypatch.setattr(hash_index, "KEY_COST", 1)
+    monkeypatch.setattr(hash_index, "COMPARED_AT_LEAST", 11_000)
+    monkeypatch.setattr(hash_index, "COMPARED_PER_HASH", 1)
     hashes = near_to_each_other(1, 400)
-    every = find_near_pairs(hashes, 11)
-    some = find_near_pairs(hashes, 11, at_most=len(every.pairs) // 4)
-    assert 0 <= some.radius < 11 and len(some.pairs) <= len(every.pairs) // 4
-    assert {tuple(p) for p in some.pairs.tolist()} == brute_force(hashes, some.radius)
+    search = NearPairSearch(hashes, 11)
+    assert not search.complete and 0 <= search.radius < 11
+    found, true = indexed(search), brute_force(hashes, 11)
+    assert found.items() < true.items()
+    assert brute_force(hashes, search.radius).items() <= found.items()
+    # All 400 hashes are sampled, so each pair counts from both sides.
+    assert search.recall == (400, 2 * len(true), 2 * len(found))
+    assert search.recall.value == len(found) / len(true)
 
 
 def test_equal_bands_need_no_quadratic_comparisons(monkeypatch):
-    from kindsight.checks.duplicates import linking as hash_index
-
-    monkeypatch.setattr(hash_index, "AT_LEAST", 1_000)
-    monkeypatch.setattr(hash_index, "PER_HASH", 1)
+    monkeypatch.setattr(hash_index, "KEY_COST", 1)
+    monkeypatch.setattr(hash_index, "COMPARED_AT_LEAST", 1_000)
+    monkeypatch.setattr(hash_index, "COMPARED_PER_HASH", 1)
     hashes = np.random.default_rng(0).integers(0, 4, 5_000, dtype=np.uint64)
-    found = find_near_pairs(hashes, 11)
-    assert found.radius == -1
-    linked = DisjointSets(len(hashes))
-    linked.merge(found.pairs)
+    search = NearPairSearch(hashes, 11)
+    assert search.radius == -1 and search.recall.found == 0
+    linked, count = DisjointSets(len(hashes)), 0
+    for block in search:
+        linked.merge(np.stack((block.first, block.second), axis=1))
+        count += len(block.first)
+    assert count <= 4 * 64 * len(hashes)
     assert len(linked.groups()) == 1  # all equal, linked through their neighbours
-
-
-def test_no_hashes():
-    assert find_near_pairs(np.empty(0, np.uint64), 7).pairs.shape == (0, 2)
-    assert find_near_pairs(np.zeros(1, np.uint64), 7).pairs.shape == (0, 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40))

@@ -223,6 +223,13 @@ def test_principal_components_keep_the_variance():
     assert np.square(space[:, 3:]).sum() < 0.02 * np.square(space).sum()
 
 
+def test_principal_components_of_some_rows():
+    vectors = np.random.default_rng(9).normal(size=(60, 5)).astype(np.float32)
+    rows = np.arange(0, 60, 2)
+    some = principal_components(vectors, rows=rows)
+    np.testing.assert_array_equal(some, principal_components(vectors[rows]))
+
+
 def test_blocks_have_equal_weight():
     random = np.random.default_rng(8)
     vectors = np.concatenate([random.normal(size=(50, 4)), 1e4 * random.normal(size=(50, 4))], 1)

@@ -11,14 +11,16 @@ from check_images import scene
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kindsight.checks import CheckContext, Measurements
-from kindsight.checks.duplicates import comparing
+from kindsight.checks import CheckContext, Measurements, run_checks
+from kindsight.checks.duplicates import comparing, hash_index, search
 from kindsight.checks.duplicates.comparing import correlations, orient_images
-from kindsight.checks.duplicates.linking import Compared, DisjointSets, link_pairs
+from kindsight.checks.duplicates.linking import Compared, link_pairs
 from kindsight.checks.duplicates.registration import best_shifts, register
 from kindsight.checks.duplicates.search import DUPLICATE_KINDS, find_duplicates
 from kindsight.checks.measure import NUMERIC, TEXT
+from kindsight.checks.rules.duplicates import NearDuplicates
 from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.disjoint_sets import DisjointSets
 from kindsight.images.hashes import ORIENTATIONS, oriented_hashes, perceptual_hash, small_grey
 from kindsight.training.near_duplicates import measure_similarity
 
@@ -130,6 +132,48 @@ def test_the_groups_are_those_of_all_pairs(seed):
         wanted = components(len(images), [pair for kind in kinds for pair in pairs[kind]])
         assert {frozenset(rows.tolist()) for rows in found.groups(kinds)} == wanted
     assert found.complete
+
+
+@pytest.mark.parametrize("together", [None, np.arange(1_000) % 3])
+def test_the_groups_do_not_depend_on_how_many_candidates_wait(together, monkeypatch):
+    images = np.stack([*mixture(0), *frames(77, 40)])
+    if together is not None:
+        together = together[: len(images)]
+    whole = find_duplicates(context_of(images, together=together))
+    monkeypatch.setattr(search, "HELD_PAIRS", 8)  # linked in blocks of some pairs
+    parts = find_duplicates(context_of(images, together=together))
+    for end in range(1, 5):
+        wanted = [rows.tolist() for rows in whole.groups(DUPLICATE_KINDS[:end])]
+        assert [rows.tolist() for rows in parts.groups(DUPLICATE_KINDS[:end])] == wanted
+    assert parts.complete
+
+
+def test_what_is_not_compared_is_counted(monkeypatch):
+    monkeypatch.setattr(search, "PAIRS_AT_LEAST", 3)
+    monkeypatch.setattr(search, "PAIRS_PER_IMAGE", 0)
+    images = mixture(0)
+    context = context_of(images)
+    found = find_duplicates(context)
+    assert not found.complete and found.left_out["near"] > 0
+    (result,) = run_checks(context, checks=[NearDuplicates()])
+    assert f"at least {found.left_out['near']:,} similar pairs were not" in result.reason
+    assert result.recall is None
+
+
+def test_the_recall_is_in_the_result(monkeypatch):
+    monkeypatch.setattr(hash_index, "KEY_COST", 1)
+    monkeypatch.setattr(hash_index, "COMPARED_AT_LEAST", 400)
+    monkeypatch.setattr(hash_index, "COMPARED_PER_HASH", 1)
+    context = context_of(mixture(0))
+    found = find_duplicates(context)
+    assert not found.complete and found.recall["near"].value < 1
+    (result,) = run_checks(context, checks=[NearDuplicates()])
+    recall = found.recall["near"]
+    assert result.recall == {
+        "value": round(recall.value, 4), "images": recall.hashes, "pairs": recall.pairs,
+        "found": recall.found,
+    }  # fmt: skip
+    assert f"{recall.value:.1%} of the similar pairs are found" in result.reason
 
 
 @pytest.mark.parametrize("numbers", [1, 2, 5])

@@ -101,7 +101,7 @@ CASES = {
         photos, "train fotos", ["Images are read from a folder, a table"], [(None, "train photos")]
     ),
     "archive": Case(
-        archive, "train all.zip", ["Unpack it, and give the folder."],
+        archive, "train all.zip", ["Unpack it, and give the folder, or a tar file."],
         [(lambda: shutil.unpack_archive("all.zip", "out"), "train out")],
     ),
     "single image": Case(

@@ -116,7 +116,7 @@ def test_clear_touches_no_folder_that_is_not_a_cache(run, tmp_path, monkeypatch)
 def test_an_unknown_kind_is_a_misuse(run, cache):
     result = run("cache", "clear", "--kind", "feature")
     assert result.exit_code == 2
-    assert "features, measurements, images, activations, backbone, files" in result.stderr
+    assert "features, measurements, images, activations, backbone, shards, files" in result.stderr
     assert len(cache.entries()) == 3
 
 

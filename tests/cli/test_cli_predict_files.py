@@ -138,7 +138,7 @@ def test_more_rows_than_an_excel_sheet_has_go_on_in_the_next(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "a.txt"], "must end in .csv, .xlsx or .parquet; got 'a.txt'"),
+        (["--out", "a.txt"], "must end in .csv, .xlsx or .parquet, or in / for a folder; got"),
         (["--sheet", "a.csv"], "must end in .html; got 'a.csv'"),
         (["--out", "none/a.csv"], "must be in a folder that exists"),
         (["--out", "there.csv"], "there.csv exists. Choose another --out, or overwrite it with"),

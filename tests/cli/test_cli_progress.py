@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kindsight.cli.terminal import progress
+from kindsight.cli.terminal.live import JsonEpochs, watching_training
 from kindsight.cli.terminal.progress import (
     BarProgress,
+    JsonProgress,
     LineProgress,
     clock_time,
     counting,
     progress_text,
+    watching,
 )
+from kindsight.training.engine.history import EpochRow
 
 
 class Clock:
@@ -217,3 +222,44 @@ def test_a_slow_prediction_is_shown_after_a_while(monkeypatch, capsys):
 def test_every_stage_that_a_training_names_has_words():
     for stage in ("backbone", "images", "head", "check", "report", "demo", "evaluate", "predict"):
         assert progress.STAGES[stage] != stage
+
+
+def test_lines_of_json_at_the_ends_of_a_stage_and_four_times_a_second():
+    written: list[str] = []
+    clock = Clock()
+    show = JsonProgress(written.append, clock)
+    show("backbone", 0, 0)
+    for done in range(101):
+        clock.now = 100.0 + done / 100
+        show("images", done, 100)
+    show("images", 100, 100)
+    found = [json.loads(line) for line in written]
+    assert found[0] == {"stage": "backbone", "title": "Building backbone", "done": 0, "total": 0}
+    assert [line["done"] for line in found[1:]] == [0, 25, 50, 75, 100]
+    assert {line["title"] for line in found[1:]} == {"Decoding images"}
+
+
+def test_every_epoch_is_a_line_of_json():
+    written: list[str] = []
+    lines = JsonEpochs(JsonProgress(written.append, Clock()))
+    lines.on_start(2, 1)
+    lines.on_epoch(EpochRow(1, "all", 0.5, 0.1, 0.7, 0.5, 0.6, 0.75))
+    lines.on_step("all", 2, 1, 4, 0.5, 0.5, 100.0)
+    lines.on_epoch(EpochRow(2, "all", 0.5, 0.1, float("nan"), 0.5, 0.6, 0.75))
+    first, step, second = map(json.loads, written)
+    assert first["epoch"]["epoch"] == 1
+    assert first["epoch"]["val_accuracy"] == 0.75
+    assert step == {"stage": "epoch", "title": "all: epoch 2 of 2", "done": 1, "total": 4}
+    assert second["epoch"]["loss"] is None
+
+
+def test_the_environment_asks_for_json(monkeypatch, capsys):
+    monkeypatch.setenv("KINDSIGHT_PROGRESS", "json")
+    with watching(False) as show:
+        show("images", 0, 5)
+    with watching_training(False) as watch:
+        watch.progress("head", 0, 0)
+    with watching(True) as show:
+        show("images", 0, 5)
+    errors = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["stage"] for line in errors] == ["images", "head"]

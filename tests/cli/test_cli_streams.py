@@ -23,7 +23,7 @@ def test_a_row_is_out_before_the_next_name_is_in(start, tiny, colours):
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["label"] == name
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(200) == 0
     assert process.stdout.read() == b""
 
 
@@ -36,7 +36,7 @@ def test_the_reader_may_leave_early(start, tiny, colours):
     )
     assert process.stdout.readline()
     process.stdout.close()
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0
     assert process.stderr.read() == b""
     feeder.kill()
     feeder.wait()
@@ -50,7 +50,7 @@ def test_a_signal_is_one_line_and_an_exit_code(start, tiny, colours, number, cod
     process.stdin.flush()
     assert process.stdout.readline()
     process.send_signal(number)
-    assert process.wait(30) == code
+    assert process.wait(200) == code
     assert process.stderr.read() == b"kindsight: stopped.\n"
     process.stdin.close()
 
@@ -62,19 +62,19 @@ def test_no_encoding_of_the_terminal_makes_a_name_crash(start, tiny, colours, en
     write_image(colours / "写.png", COLOURS["red"])
     environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
     process = start("predict", tiny, "écrit.png", "写.png", environment=environment)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (0, b"")
     names = [line.split()[-1] for line in out.splitlines()[1:]]
     assert names == [name.encode(encoding, "backslashreplace") for name in ("écrit.png", "写.png")]
     process = start("predict", tiny, "écrit.png", "--json", environment=environment)
     # what programs read is UTF-8 wherever it is written
-    assert json.loads(process.communicate(timeout=60)[0].decode("utf-8"))["path"] == "écrit.png"
+    assert json.loads(process.communicate(timeout=200)[0].decode("utf-8"))["path"] == "écrit.png"
 
 
 def test_predict_imports_nothing_that_it_does_not_need(start, tiny, colours):
     environment = {"PYTHONPROFILEIMPORTTIME": "1"}
     process = start("predict", tiny, "new/red.png", environment=environment)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     imported = {line.rpartition("|")[2].strip() for line in err.decode().splitlines()}
     heavy = {
         "tensorflow", "keras", "sklearn", "scipy", "pandas", "matplotlib",
@@ -88,7 +88,7 @@ def test_predict_imports_nothing_that_it_does_not_need(start, tiny, colours):
 
 def test_help_imports_no_numbers(start):
     process = start("--help", environment={"PYTHONPROFILEIMPORTTIME": "1"})
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     imported = {line.rpartition("|")[2].strip() for line in err.decode().splitlines()}
     assert b"Start with: kindsight train photos/" in out
     assert not {"numpy", "cv2", "tensorflow", "keras"} & imported
@@ -96,7 +96,7 @@ def test_help_imports_no_numbers(start):
 
 def test_results_and_the_rest_go_to_different_streams(start, tiny, colours):
     process = start("evaluate", tiny, "new", "--json")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 2
     assert out == b""
     assert err.startswith(b"kindsight: There are no class folders in")

@@ -90,7 +90,7 @@ def test_every_option_is_a_setting(run, trained_with):
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "label_map": "names.csv",
         "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
-        "known_kept": 0.9, "target_accuracy": 0.98, "device": "cpu",
+        "known_kept": 0.9, "target_accuracy": 0.98, "device": "cpu", "on": "ray",
         "check": "full", "verify": "full", "multi_label": "first", "encoding": "cp1252",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
@@ -352,7 +352,7 @@ def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
 def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path):
     command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
     process = start(*command)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     value = json.loads(out)
     folder = Path(value["run"])
@@ -362,11 +362,11 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
     assert (folder / "report.html").stat().st_size > 1000
     assert b"Traceback" not in err and b"WARNING" not in err
     again = start(*command, "--run", "photos-1")
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=400)
     assert (again.returncode, out) == (2, b"")
     assert b"never overwritten" in err
     answers = start("predict", str(folder), str(photos / "ring"), "--json")
-    rows = [json.loads(line) for line in answers.communicate(timeout=60)[0].splitlines()]
+    rows = [json.loads(line) for line in answers.communicate(timeout=400)[0].splitlines()]
     assert len(rows) == 29
     assert sum(row["label"] == "ring" for row in rows) >= 20
 
@@ -381,10 +381,10 @@ def test_a_training_stopped_by_a_signal_is_continued(
     process = start(*command)
     assert process.stderr.readline().startswith(b"Computing features")
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == code
     assert err.splitlines()[-1].endswith(b"run the same command again to continue.")
     assert b"Traceback" not in err
     process = start(*command)
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=400)
     assert json.loads(out)["run"] == str(tmp_path / "photos-1")

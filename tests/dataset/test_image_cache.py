@@ -286,7 +286,7 @@ def test_rows_added_while_the_table_is_opened_stay(cache, monkeypatch):
 
 def test_two_processes_at_once(folder, cache, tmp_path):
     children = [start(folder, cache, tmp_path / f"{n}.npy") for n in range(2)]
-    assert [child.communicate(timeout=60)[0].split()[0] for child in children] == ["computed"] * 2
+    assert [child.communicate(timeout=200)[0].split()[0] for child in children] == ["computed"] * 2
     wanted = expected(ImageDataset.from_folder(folder))
     for n in range(2):
         assert (np.load(tmp_path / f"{n}.npy") == wanted).all()
@@ -328,7 +328,7 @@ def test_clearing_spares_what_another_process_uses(folder, others, cache, tmp_pa
     assert cache.clear("images") == 0
     assert [entry.kind for entry in cache.entries() if entry.kind == "images"] == ["images"]
     _, pixels = cached(others, cache)
-    out, errors = child.communicate("\n", timeout=60)
+    out, errors = child.communicate("\n", timeout=200)
     assert (child.returncode, out) == (0, "computed 30\n"), errors
     assert (np.load(tmp_path / "child.npy") == expected(ImageDataset.from_folder(folder))).all()
     assert (pixels == expected(ImageDataset.from_folder(others))).all()
@@ -342,7 +342,7 @@ def test_a_cache_that_is_deleted_by_force_never_gives_pixels_of_other_images(
     shutil.rmtree(cache.root)
     _, pixels = cached(others, cache)
     assert (pixels == expected(ImageDataset.from_folder(others))).all()
-    out, errors = child.communicate("\n", timeout=60)
+    out, errors = child.communicate("\n", timeout=200)
     assert child.returncode == 0, errors
     # What is mapped stays; who opens the file now is told that it is gone.
     assert "was deleted or emptied while it was used" in out
@@ -360,7 +360,7 @@ def test_a_cache_that_vanishes_while_images_are_read_is_made_again(
         if len(calls) == 20:  # another process deletes everything and starts anew
             shutil.rmtree(cache.root / gone)
             child = start(others, cache, folder.parent / "other.npy")
-            assert child.communicate(timeout=60)[0] == "computed 30\n"
+            assert child.communicate(timeout=200)[0] == "computed 30\n"
         return real(*arguments)
 
     monkeypatch.setattr(process_images, "resize_image", resize)

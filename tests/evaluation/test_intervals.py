@@ -10,6 +10,7 @@ from scipy import stats
 
 from kindsight.evaluation import FIGURES, evaluate
 from kindsight.evaluation.calibration import measure_calibration
+from kindsight.evaluation.confusion import confusion_intervals, counts_of, macro_f1
 from kindsight.evaluation.intervals import auc_interval, f1_interval, mean_interval, wilson_interval
 
 
@@ -106,3 +107,12 @@ def test_intervals_hold_the_true_figure_as_often_as_stated(n, k, overconfidence)
             held[name] += math.isnan(low) or low <= getattr(true, name) <= high
     # 95% stated; 200 experiments have a standard error of 1.5 points
     assert {name: count for name, count in held.items() if count < 172} == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_error_among_many_classes_has_an_interval() -> None:
+    table = np.diag(np.full(43, 465))
+    table[20, 20], table[20, 1] = 464, 1
+    found = confusion_intervals(table, {"f1": (macro_f1, 0.0)}, np.random.default_rng(0))
+    low, high = found["f1"]
+    assert 0.999 < low < float(macro_f1(counts_of(table))) <= high <= 1

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
+from kindsight.digest import Digests, content_digest
 from kindsight.errors import UsageError
 from kindsight.evaluation import (
     Evaluation,
@@ -345,3 +346,14 @@ def test_one_image_with_two_labels_counts_for_each():
     assert counted.tolist() == [True, True, False, True, True]
     with pytest.raises(UsageError, match="same length"):
         distinct_images(["a"], np.array([0, 1]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2))))
+def test_packed_digests_count_as_texts_do(rows):
+    names = [content_digest(bytes([image])) for image, _ in rows]
+    targets = np.array([target for _, target in rows], np.int64)
+    packed = np.array([list(bytes.fromhex(name)) for name in names], np.uint8).reshape(-1, 16)
+    found = distinct_images(Digests(packed), targets)
+    assert found.tolist() == distinct_images(names, targets).tolist()
+    seen = set()
+    assert found.tolist() == [not (row in seen or seen.add(row)) for row in rows]

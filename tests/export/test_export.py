@@ -18,12 +18,17 @@ from kindsight.classifier import ImageClassifier
 from kindsight.dataset import ImageDataset
 from kindsight.errors import ParityError, SettingsError, UsageError
 from kindsight.export.images import ExportImages, Reference, choose_images, images_of_run
-from kindsight.export.litert import FLOAT32_TARGET, probabilities_tflite
-from kindsight.export.litert_file import compact, count_convolutions, to_float16
+from kindsight.export.litert import (
+    FLOAT32_TARGET,
+    count_convolutions,
+    probabilities_tflite,
+    to_float16,
+)
 from kindsight.export.proof import compare
 from kindsight.export.run import export_bundle
 from kindsight.export.target import FLOAT16, FLOAT32, INT8, Measured
 from kindsight.export.targets import TARGETS, find_targets
+from kindsight.models.formats.tflite import compact
 from kindsight.uncertainty.prediction import Decisions, Prediction
 
 COLOURS = [(255, 0, 0), (10, 200, 30), (40, 40, 90), (128, 128, 128)]

@@ -26,8 +26,8 @@ from kindsight.export.kit.write import make_kit, readme
 from kindsight.export.run import export_bundle
 from kindsight.export.targets import TARGETS, find_targets
 from kindsight.export.web.chromium import Chromium, find_browser
-from kindsight.export.web.library import load_library
 from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.web.library import load_library
 
 RESIZE = Path(drawings_module.__file__).with_name("resize.py")
 

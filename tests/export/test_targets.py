@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from kindsight.bundle import load_bundle
 from kindsight.export.images import images_of_run
-from kindsight.export.litert_file import count_convolutions, count_int8_weights
+from kindsight.export.litert import count_convolutions, count_int8_weights
 from kindsight.export.run import export_bundle
 from kindsight.export.targets import find_targets
 from kindsight.predictor import Predictor
@@ -178,7 +180,7 @@ def test_the_operations_of_the_serving_signature_are_kindsight_s():
     """Decoding and resizing give kindsight's pixels, for every fit and EXIF orientation."""
     import tensorflow as tf
 
-    from kindsight.export.serving import decode, resize
+    from kindsight.export.keras_jobs import decode, resize
     from kindsight.images import InputSpec, read_image, resize_image
 
     random = np.random.default_rng(4)
@@ -207,3 +209,18 @@ def test_the_operations_of_the_serving_signature_are_kindsight_s():
                 # Sums of an area in another order may round a half to the other number.
                 assert difference.max() <= 1, (fit, height, width, options)
                 assert (difference > 0).mean() <= 0.02, (fit, height, width, options)
+
+
+def test_openvino_is_imported_without_its_telemetry():
+    code = """
+import os, sys, time
+os.register_at_fork(before=lambda: os._exit(3))
+from kindsight.export.openvino import import_openvino
+assert import_openvino().Core().available_devices
+assert "openvino_telemetry.main" not in sys.modules
+time.sleep(1)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert found.returncode == 0, found.stderr

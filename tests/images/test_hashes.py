@@ -12,6 +12,7 @@ from kindsight.images.hashes import (
     hamming,
     oriented_hashes,
     perceptual_hash,
+    popcount,
     small_grey,
 )
 
@@ -76,3 +77,11 @@ def test_counting_bits_is_the_same_without_numpys_own_function(monkeypatch):
 def test_small_images_can_be_hashed():
     assert small_grey(smooth(1, 1)[..., 0]).shape == (32, 32)
     assert small_grey(smooth(500, 3)[..., 0]).shape == (32, 32)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint64])
+@pytest.mark.parametrize("count", [0, 5])
+def test_bits_are_counted_without_numpy_2(dtype, count, monkeypatch):
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    values = np.arange(count, dtype=dtype) * 37
+    assert popcount(values).tolist() == [bin(int(value)).count("1") for value in values]

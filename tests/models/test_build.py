@@ -12,7 +12,7 @@ from kindsight.models.backbones import build
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.backbones.weights import IMAGENET_WEIGHTS
-from kindsight.models.runtime import Interpreter, make_interpreter
+from kindsight.models.runtime import Interpreter, make_interpreter, schema
 
 NAME = "efficientnet-lite0"
 
@@ -60,6 +60,19 @@ def test_built_files_have_named_inputs_and_outputs(built):
     (target,) = interpreter.get_output_details()
     assert (source["name"], source["shape"].tolist()) == ("pixels", [1, 64, 48, 3])
     assert (target["name"], target["shape"].tolist()) == ("features", [1, built.layout.width])
+
+
+def test_a_built_litert_file_has_little_but_its_weights(built):
+    content = built.tflite.read_bytes()
+    whole = schema().ModelT.InitFromPackedBuf(content, 0)
+    weights = sum(0 if each.data is None else len(each.data) for each in whole.buffers)
+    assert weights < len(content) < weights + 200_000
+    model = schema().Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(number) for number in range(model.BuffersLength())]
+    # LiteRT reads weights in place.
+    assert not any(
+        each._tab.Vector(each._tab.Offset(4)) % 16 for each in buffers if each.DataLength()
+    )
 
 
 def test_record_of_a_build(built):
@@ -247,8 +260,8 @@ def test_two_threads_build_once(tmp_path):
     while len(messages) < 2 and time.monotonic() < limit:
         time.sleep(0.01)
     released.set()
-    first.join(60)
-    second.join(60)
+    first.join(200)
+    second.join(200)
     assert process.built == 1
     assert results[0] == results[1]
     assert "Waiting for another process that is building the same backbone." in messages

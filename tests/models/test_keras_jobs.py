@@ -117,4 +117,4 @@ def wait_for(process):
     """Wait for background jobs: a job that comes before one has begun replaces it."""
     for thread in threading.enumerate():
         if thread.name == "kindsight-background-job":
-            thread.join(120)
+            thread.join(300)

@@ -95,9 +95,9 @@ def test_a_pool_has_no_more_interpreters_than_workers(backbone, monkeypatch):
     created, running, most = [], [], []
 
     class Counting(Interpreter):
-        def __init__(self, *arguments):
+        def __init__(self, *arguments, **options):
             created.append(self)
-            super().__init__(*arguments)
+            super().__init__(*arguments, **options)
 
         def run(self, image):
             running.append(self)

@@ -72,6 +72,20 @@ def test_both_files_give_the_score_of_the_last_dense_layers_inputs(kind, tmp_pat
     np.testing.assert_allclose(np.asarray(alone(images)), logits, atol=1e-6)
 
 
+def test_the_litert_file_has_little_but_its_weights(tmp_path):
+    values = pixels = keras.Input((*SIZE, 3))
+    for filters in (30, 60, 120, 240, 3):
+        values = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(values)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(values))
+    write_both_forms(network, tmp_path / "n.keras", tmp_path / "n.tflite")
+    finish_tflite(tmp_path / "n.tflite", tmp_path / "model.tflite", {})
+    assert (tmp_path / "model.tflite").stat().st_size < 4 * network.count_params() + 50_000
+    images = make_images(2, SIZE)
+    before = run_litert((tmp_path / "n.tflite").read_bytes(), images)
+    after = run_litert((tmp_path / "model.tflite").read_bytes(), images)
+    np.testing.assert_array_equal(after, before)
+
+
 def test_without_a_score_the_files_have_one_output(tmp_path):
     network, images = with_score_features(small()), make_images(2, SIZE)
     files = tmp_path / "n.keras", tmp_path / "n.tflite"

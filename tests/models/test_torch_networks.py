@@ -4,24 +4,33 @@
 formulas, so that the files hold outputs only.
 """
 
+import csv
+import itertools
 import json
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from kindsight.bundle import load_bundle
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbones.convnext_weights import load_convnext_state
 from kindsight.models.backbones.features import build_feature_model, build_network
 from kindsight.models.backbones.table import BACKBONES, get_backbone
+from kindsight.models.backbones.torch_networks import load_convnext_state
 from kindsight.models.backbones.torch_state import read_state
 from kindsight.models.backbones.vit import ViTSpec, build_vit
 from kindsight.models.backbones.vit_weights import load_vit_state, resample_positions
 from kindsight.models.backbones.weights import check_weights, is_available, weights_by_backbone
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.models.runtime import convert_to_litert, make_images, run_litert
+from kindsight.predictor import Predictor
+from kindsight.runs.settings import TrainSettings
+from kindsight.runs.train import train
+from kindsight.training.frozen.fitted import RUN_BY_KERAS
 from kindsight.training.frozen.settings import FrozenTrainer
+from shapes import CLASSES, shape
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 PATTERNS = runpy.run_path(str(GOLDEN / "patterns.py"))
@@ -275,3 +284,29 @@ def test_tokens_are_not_feature_maps_of_an_image(golden, tmp_path):
     (pooled,) = MapNetwork(file).maps
     assert (pooled.height, pooled.width, pooled.channels) == (3, 5, 64)
     assert not pooled.is_cropped
+
+
+@pytest.mark.slow
+def test_a_classifier_on_a_vision_transformer(golden, tmp_path, machine_cache):
+    """From a weights file through training, and Keras against LiteRT, to predictions of files."""
+    file = write_safetensors(tmp_path / "own.safetensors", state_of(golden, "dinov2-small"))
+    photos = tmp_path / "photos"
+    for name, number in itertools.product(CLASSES, range(10)):
+        (photos / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(shape(name, number)).save(photos / name / f"{number}.png")
+    settings = TrainSettings(
+        str(photos), model="dinov2-small", weights=str(file), size=56, verify="full",
+        runs=str(tmp_path), run="one",
+    )  # fmt: skip
+    result = train(settings)
+    parity = load_bundle(result.run).facts["parity"]
+    assert parity["keras"] == RUN_BY_KERAS and not parity["note"]
+    assert parity["largest_difference"] < TOLERANCE
+    with (result.run / "validation.csv").open(newline="") as table:
+        known = list(csv.DictReader(table))
+    assert len({row["p_ring"] for row in known}) == len(known) > 1
+    files = [photos / row["path"] for row in known]
+    for row, found in zip(known, Predictor(result.run).predict(files), strict=True):
+        assert found.best == row["prediction"]
+        expected = [float(row[f"p_{name}"]) for name in sorted(CLASSES)]
+        np.testing.assert_allclose(found.probabilities, expected, atol=TOLERANCE)

@@ -34,7 +34,7 @@ def run(backend: str, folder: Path) -> dict:
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

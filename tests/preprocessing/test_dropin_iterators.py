@@ -249,7 +249,7 @@ def test_forked_process_shares_decoded_images(class_folders, monkeypatch):
     process.start()
     assert receiver.poll(60)
     from_child = receiver.recv()
-    process.join(60)
+    process.join(200)
     assert process.exitcode == 0
     monkeypatch.setattr("kindsight.preprocessing._file_batches.load_pixels", None)
     # The child process has decoded all images.

@@ -39,7 +39,7 @@ def test_started_work_continues_without_the_caller(helpers):
     first = threading.Event()
     work = Work(5, lambda _: first.set())
     work.start()
-    assert first.wait(10 if helpers else 0) is (helpers > 0)
+    assert first.wait(60 if helpers else 0) is (helpers > 0)
     work.finish()
     assert first.is_set()
 

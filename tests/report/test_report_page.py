@@ -18,29 +18,27 @@ from kindsight.errors import UsageError
 from kindsight.evaluation import evaluate
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import (
-    HeadCandidateRow,
-    Predictions,
-    Reference,
-    ReportData,
-    SkippedImage,
-    SplitResult,
-    TrainingSummary,
-)
-from kindsight.report.gallery import choose_images, thumbnail_uri
-from kindsight.report.page import render_report
-from kindsight.report.values import (
     AccuracyAtSize,
     ClassOutlook,
     FeatureMap,
+    HeadCandidateRow,
     LearningCurve,
     MappedImage,
     Overlay,
+    Predictions,
     PredictionSets,
+    Reference,
+    ReportData,
     RiskCoverage,
     RiskPoint,
+    SkippedImage,
     Slice,
+    SplitResult,
+    TrainingSummary,
     UnknownScore,
 )
+from kindsight.report.gallery import choose_images, thumbnail_uri
+from kindsight.report.page import render_report
 
 ALLOWED = r"data:image/jpeg;base64,|#|left:[\d.]+%;top:[\d.]+%;width:[\d.]+%$"
 FETCHING = {"src", "srcset", "href", "data", "poster", "action", "xlink:href", "style"}

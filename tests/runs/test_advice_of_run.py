@@ -38,7 +38,7 @@ def test_the_command_keeps_the_options_of_the_training():
 
 @pytest.mark.parametrize(
     "other",
-    [{"side": 65}, {"images": 999}, {"accuracy": 0.97}, {"model": "efficientnet-lite2"}],
+    [{"side": 113}, {"images": 999}, {"accuracy": 0.97}, {"model": "efficientnet-lite2"}],
 )
 def test_elsewhere_a_budget_fine_tunes(other):
     assert hint_of(fitted(**other), SETTINGS, 250) == FINE_TUNING

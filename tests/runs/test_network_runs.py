@@ -273,7 +273,7 @@ def test_a_killed_run_ends_the_same_to_the_bit(trained, settings, tmp_path, envi
     settings.with_options(runs=str(tmp_path / "runs")).write(file)
     killed = subprocess.run(
         [sys.executable, "-c", CHILD, str(file), "4"],
-        capture_output=True, text=True, env=environment, timeout=200, check=False,
+        capture_output=True, text=True, env=environment, timeout=400, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = tmp_path / "runs" / "photos-1"

@@ -8,8 +8,7 @@ import pytest
 
 from kindsight.errors import BundleError
 from kindsight.models.networks.small_cnn import LayerRow
-from kindsight.report.data import HeadCandidateRow, Reference
-from kindsight.report.values import FeatureMap, MappedImage, Overlay
+from kindsight.report.data import FeatureMap, HeadCandidateRow, MappedImage, Overlay, Reference
 from kindsight.runs.reporting.facts import REPORT_FACTS_FILE, ReportFacts
 
 FACTS = ReportFacts(

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
 from check_images import scene
 
 from fake_keras import use_fake_keras
+from kindsight import trained_images
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.errors import DatasetError, SettingsError
@@ -245,6 +246,19 @@ def test_trained_images_are_read_back(tmp_path):
     assert TrainedImages.read(tmp_path / "elsewhere") is None
     TrainedImages(frozenset(), hashes[:0]).write(tmp_path / "trained_on.npz")
     assert TrainedImages.read(tmp_path).digests == frozenset()
+
+
+def test_copies_are_recognised_whatever_is_compared_at_once(monkeypatch):
+    hashes = np.random.default_rng(3).integers(0, 2**63, (40, 4), np.uint64)
+    trained = TrainedImages(frozenset({"aa" * 16}), hashes[::5])
+    other = hashes.copy()
+    other[10] ^= np.array([3, 1, 0, 0], np.uint64)  # a re-encoded copy
+    other[15] = ~other[15]
+    names = ["aa" * 16 if row == 1 else None for row in range(40)]
+    expected = [row == 1 or (row % 5 == 0 and row != 15) for row in range(40)]
+    for at_once in (1, 3, 1000):
+        monkeypatch.setattr(trained_images, "COMPARED_AT_ONCE", at_once)
+        assert trained.contains(names, other).tolist() == expected
 
 
 def test_blank_images_are_recognised_by_digest_alone():

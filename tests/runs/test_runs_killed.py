@@ -83,7 +83,7 @@ def start(data, runs, environment, stop=0):
 
 
 def finish(child):
-    out, err = child.communicate(timeout=120)
+    out, err = child.communicate(timeout=280)
     assert child.returncode == 0, err
     count, name, computed = out.split()
     return int(count), name, int(computed)
@@ -101,7 +101,7 @@ def test_killed_several_times_the_run_ends_the_same(data, tmp_path, own_cache, e
     killed = 0
     for stop in stops:
         child = start(data, runs, own_cache, stop)
-        child.communicate(timeout=120)
+        child.communicate(timeout=280)
         if child.returncode == 0:  # finished before the moment
             break
         assert child.returncode == -signal.SIGKILL
@@ -130,14 +130,14 @@ def test_killed_once_at_any_moment(data, tmp_path, own_cache):
     for stop in range(1, events + 1, max(1, events // 2)):
         runs = tmp_path / f"runs {stop}"
         child = start(data, runs, own_cache, stop)
-        child.communicate(timeout=120)
+        child.communicate(timeout=280)
         assert child.returncode == -signal.SIGKILL
         if (runs / "photos-1" / "bundle.json").exists():
             done.add(runs)
         children[runs] = start(data, runs, own_cache)
         if len(children) % 2 == 0:  # two at a time, on one cache
             for one in children.values():
-                one.wait(120)
+                one.wait(280)
     assert len(children) >= 2 and len(done) <= 1
     for runs, child in children.items():
         name = finish(child)[1]

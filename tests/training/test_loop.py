@@ -313,7 +313,7 @@ def test_killed_at_random_moments_the_training_ends_the_same(tmp_path):
         code = CHILD.format(tests=str(Path(__file__).parent))
         return subprocess.run(
             [sys.executable, "-c", code, str(path), str(stop)],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     first = start(tmp_path / "undisturbed.npz")

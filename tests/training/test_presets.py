@@ -7,7 +7,7 @@ from kindsight import ImageClassifier, ImageDataset
 from kindsight.models.networks.small_cnn import ModernCNN, SmallCNN
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.network.fit import for_dataset
-from kindsight.training.network.presets import OF_PRESETS, PRESETS, input_size
+from kindsight.training.network.settings import OF_PRESETS, PRESETS, input_size
 from kindsight.training.trainer import make_training
 
 MODERN = {"model": "small-cnn", "preset": "modern"}

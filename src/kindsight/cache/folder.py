@@ -1,9 +1,10 @@
 """The cache folder: results that were computed once on this machine, and locks of what is in use.
 
 It holds the files of built backbones (``backbones/``), the index of image files
-(``files.sqlite``), and tables of image features (``features/``), measurements of the checks
-(``measurements/``), resized images (``images/``) and activations at a network's cut layer
-(``activations/``). Everything can be computed again: deleting the folder loses time only.
+(``files.sqlite``), tables of image features (``features/``), measurements of the checks
+(``measurements/``), resized images (``images/``), activations at a network's cut layer
+(``activations/``), and the indexes of tar files (``shards/``). Everything can be computed again:
+deleting the folder loses time only.
 
 The folder is ``$KINDSIGHT_CACHE``, else the user's cache folder. Its tables may take
 ``$KINDSIGHT_CACHE_LIMIT`` (such as ``20GB``), by default 10 GB; the least recently used are deleted
@@ -81,6 +82,7 @@ PATTERNS = (
     ("measurements", "measurements/*.sqlite"),
     ("images", "images/*.sqlite"),
     ("activations", "activations/*.sqlite"),
+    ("shards", "shards/*.npz"),
     ("files", "files.sqlite"),
 )
 PRUNED = ("features", "measurements", "images", "activations")
@@ -108,8 +110,8 @@ def parse_size(text: str) -> int:
 class CacheEntry:
     """One file or table of the cache.
 
-    `kind` is ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"activations"`` or
-    ``"files"``.
+    `kind` is ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"activations"``,
+    ``"shards"`` or ``"files"``.
     """
 
     kind: str
@@ -135,6 +137,11 @@ class Cache:
     ) -> None:
         self._given = bool(root)
         self.root = Path(root) if root else default_folder()
+        # A Path has one slash fewer than an address.
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", self.root.as_posix()):
+            raise SettingsError(
+                f"The cache folder must be on a local disk; got {root or self.root}."
+            )
         if limit is None:
             text = os.environ.get("KINDSIGHT_CACHE_LIMIT")
             limit = parse_size(text) if text else DEFAULT_LIMIT

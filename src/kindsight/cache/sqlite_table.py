@@ -16,8 +16,9 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
@@ -30,8 +31,12 @@ __all__ = [
     "companions", "delete_unused", "file_identity", "lock_folder", "lost_error", "placeholders",
 ]  # fmt: skip
 
+_T = TypeVar("_T")
+
 # Values per statement; SQLite's own limit is 999 in the oldest supported builds.
 CHUNK = 900
+# Digests that are made distinct at once, which takes some hundred bytes each.
+WINDOW = 90_000
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02
 # The name of an array file ends in the generation of its table, 12 hexadecimal digits.
@@ -227,12 +232,23 @@ class SqliteFile:
             ) from error
 
     def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield columns of the table ``images`` for the rows of `digests`, in any order."""
-        for chunk in chunked(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM images WHERE digest IN ({placeholders(chunk)})"
-            with self._reading() as connection:
-                rows = connection.execute(query, chunk).fetchall()
-            yield from rows
+        """Yield columns of the table ``images`` for the rows of `digests`, in any order.
+
+        Of millions of digests, a repeated one may yield its row again.
+        """
+        given = iter(digests)
+        while some := list(dict.fromkeys(islice(given, WINDOW))):
+            for chunk in chunked(some):
+                query = f"SELECT {columns} FROM images WHERE digest IN ({placeholders(chunk)})"
+                with self._reading() as connection:
+                    rows = connection.execute(query, chunk).fetchall()
+                yield from rows
+
+    def stored(self) -> list[str]:
+        """Return the digests of all rows of the table ``images``."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT digest FROM images").fetchall()
+        return [digest for (digest,) in rows if isinstance(digest, str)]
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return (code, reason) of the unreadable images in the table ``images``."""
@@ -281,7 +297,7 @@ def lost_error(path: Path) -> LostTableError:
     )
 
 
-def chunked(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunked(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Yield `values` in chunks that fit the variables of one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
-from kindsight.checks.duplicates.linking import DisjointSets
 from kindsight.dataset.loaders.values import EXCLUDED
+from kindsight.dataset.splits.disjoint_sets import DisjointSets
 from kindsight.dataset.splits.leakage import merge_groups, resolve_leakage
 from kindsight.dataset.table import ImageDataset, relative_paths
+from kindsight.dataset.write import write_table
 from kindsight.errors import DatasetError, UsageError
-from kindsight.files import write_csv
 
 __all__ = [
     "CHECK_THIS", "COLUMNS", "RELABEL_CONFIDENCE", "Corrections", "correct",
@@ -99,7 +99,7 @@ class Corrections:
         Raises
         ------
         UsageError
-            If the file exists or its name does not end in ``.csv``.
+            If the file exists or its name ends neither in ``.csv`` nor in ``.parquet``.
         DatasetError
             If the images are arrays in memory, which have no paths.
         """
@@ -118,14 +118,16 @@ class Corrections:
             )
             for row, name in enumerate(relative_paths(dataset, Path(path).absolute().parent))
         )
-        write_csv(path, COLUMNS, rows)
+        write_table(path, COLUMNS, rows)
 
 
 def validate_table_target(path: str | os.PathLike[str]) -> None:
-    """Raise UsageError unless `path` is a new file whose name ends in ``.csv``."""
+    """Raise UsageError unless `path` is a new file that ends in ``.csv`` or ``.parquet``."""
     target = Path(path)
-    if target.suffix.lower() != ".csv":
-        raise UsageError(f"The corrected table must be a file that ends in .csv; got {target}.")
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(
+            f"The corrected table must be a file that ends in .csv or .parquet; got {target}."
+        )
     if os.path.lexists(target):
         raise UsageError(
             "The corrected table must be a new file, because nothing is overwritten; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ FEWEST = 20
 """Fewer images than this never get a summary."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One problem that a check found.
 
@@ -97,6 +97,10 @@ class CheckResult:
         empty.
     examined : int
         Number of images (or files, or classes) examined.
+    recall : dict, optional
+        Where not all pairs of images could be compared: the fraction of similar pairs that were
+        found, ``value``, measured on this dataset: of ``pairs`` similar pairs of ``images`` sampled
+        images, each compared with all, ``found`` were found.
     """
 
     code: str
@@ -104,6 +108,7 @@ class CheckResult:
     findings: tuple[Finding, ...] = ()
     reason: str = ""
     examined: int = 0
+    recall: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         if (self.state == "found") != bool(self.findings):
@@ -170,10 +175,6 @@ class Check(ABC):
         """Return a result in state ``"found"`` or ``"passed"``."""
         found = tuple(findings)
         return CheckResult(self.code, "found" if found else "passed", found, examined=examined)
-
-    def with_reason(self, result: CheckResult, reason: str) -> CheckResult:
-        """Return a copy of a result that names a limitation."""
-        return replace(result, reason=reason)
 
     def not_applicable(self, reason: str) -> CheckResult:
         """Return a result in state ``"not applicable"``; `reason` is a sentence."""

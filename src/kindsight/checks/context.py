@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import reason_with_extension, walk
 
 __all__ = [
-    "CheckContext", "FolderContents", "OutOfFoldPredictions", "Progress", "RowFeatures", "delayed",
-    "principal_components", "scan_folder",
+    "CheckContext", "FolderContents", "OutOfFoldPredictions", "Progress", "RowFeatures", "Vectors",
+    "delayed", "principal_components", "scan_folder",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
@@ -43,7 +43,12 @@ BLOCK = 4096
 
 
 def principal_components(
-    vectors: Floats, blocks: Sequence[slice] = (), components: int = COMPONENTS, seed: int = 0
+    vectors: Vectors,
+    blocks: Sequence[slice] = (),
+    components: int = COMPONENTS,
+    seed: int = 0,
+    rows: NDArray[np.int64] | None = None,
+    dtype: type[np.floating] = np.float32,
 ) -> Floats:
     """Project features on their principal components, with equal weight for each block.
 
@@ -53,30 +58,36 @@ def principal_components(
 
     Parameters
     ----------
-    vectors : float32 array (n, width)
+    vectors : Vectors
+        Features, (m, width); they are read in blocks of rows.
     blocks : sequence of slice, optional
         Columns that belong together. Default: one block.
     components : int
         Maximum number of components.
     seed : int
         Seed of the sample and of the random directions.
+    rows : int64 array (n,), optional
+        The rows that are used. Default: all.
+    dtype : type
+        Of the result.
 
     Returns
     -------
-    float32 array (n, components or fewer)
+    array (n, components or fewer)
     """
-    n, width = vectors.shape
+    rows = np.arange(len(vectors)) if rows is None else rows
+    n, width = len(rows), vectors.shape[1]
     blocks = list(blocks) or [slice(0, width)]
     sample = np.sort(random_stream.permutation(seed, "check space", 0, n)[:SAMPLE])
-    known = _unit_blocks(vectors[sample], blocks)
+    known = _unit_blocks(vectors[rows[sample]], blocks)
     mean, spread = known.mean(axis=0), known.std(axis=0)
     spread[spread < 1e-6] = np.inf  # constant columns carry no information
     known = (known - mean) / spread
     directions = _directions(known, min(components, *known.shape), seed)
-    found = np.empty((n, directions.shape[1]), np.float32)
+    found = np.empty((n, directions.shape[1]), dtype)
     for at in range(0, n, BLOCK):
-        rows = (_unit_blocks(vectors[at : at + BLOCK], blocks) - mean) / spread
-        found[at : at + BLOCK] = rows @ directions
+        some = (_unit_blocks(vectors[rows[at : at + BLOCK]], blocks) - mean) / spread
+        found[at : at + BLOCK] = some @ directions
     return found
 
 
@@ -165,6 +176,19 @@ def delayed(progress: Progress) -> Progress:
     return show
 
 
+class Vectors(Protocol):
+    """Features in memory, or read where they are indexed: float32 (m, width)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, width)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return the features of some rows."""
+
+
 class RowFeatures(NamedTuple):
     """Features of the readable images.
 
@@ -172,12 +196,12 @@ class RowFeatures(NamedTuple):
     ----------
     rows : int64 array (m,)
         Rows of the dataset, ascending.
-    vectors : float32 array (m, width)
-        Features of each row.
+    vectors : Vectors
+        Features of each row, (m, width).
     """
 
     rows: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    vectors: Vectors
 
 
 class OutOfFoldPredictions(NamedTuple):
@@ -187,12 +211,12 @@ class OutOfFoldPredictions(NamedTuple):
     ----------
     rows : int64 array (m,)
         Rows of the dataset, ascending.
-    probabilities : float64 array (m, classes)
+    probabilities : float32 array (m, classes)
         In the order of the dataset's classes; rows sum to 1.
     """
 
     rows: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
 
 
 @dataclass

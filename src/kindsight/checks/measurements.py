@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ from kindsight.checks.measure import (
     measure_image,
     unreadable,
 )
+from kindsight.dataset.reading.on_cluster import Cluster
 from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
+from kindsight.dataset.splits.disjoint_sets import first_rows
 from kindsight.dataset.table import ImageDataset
+from kindsight.distributed import is_remote
 from kindsight.errors import ImageError
 from kindsight.images.convert import ValueRange
 from kindsight.images.read import read_with_metadata
@@ -171,24 +175,35 @@ class MeasurementTable(SqliteFile):
 
     def fill(
         self,
-        rows_of: dict[str, list[int]],
+        digests: Sequence[str | None],
         numeric: NDArray[np.void],
         text: dict[str, NDArray[np.object_]],
-    ) -> None:
-        """Copy measurements into columns.
+    ) -> bool:
+        """Copy measurements into columns; return whether those of all digests are there.
 
-        - `rows_of`: target rows by digest; digests that are found are removed.
+        - `digests`: of each row; None for a row that is left unchanged.
         - `numeric`: records of :data:`NUMERIC`, filled in place.
         - `text`: text columns, filled in place.
         """
         interned: dict[str, str] = {}  # 100,000 images share a few hundred distinct texts
-        for digest, record, texts in self._select("digest, numbers, words", list(rows_of)):
-            if len(record) != NUMERIC.itemsize:
-                continue
-            rows = rows_of.pop(digest)
-            numeric[rows] = np.frombuffer(record, NUMERIC)
-            for name, value in zip(TEXT, json.loads(texts), strict=True):
-                text[name][rows] = interned.setdefault(value, value)
+        sizes = (NUMERIC.itemsize, SMALL[0] * SMALL[1])
+        first = first_rows(digests)
+        every, missing = np.arange(len(first)), 0
+        for rows in chunked(np.flatnonzero(first == every).tolist()):
+            row_of = {digest: row for row in rows if (digest := digests[row]) is not None}
+            found = self._select("digest, numbers, words, length(small)", row_of)
+            for digest, record, texts, length in found:
+                if (len(record), length) != sizes:
+                    continue
+                row = row_of.pop(digest)
+                numeric[row] = np.frombuffer(record, NUMERIC)[0]
+                for name, value in zip(TEXT, json.loads(texts), strict=True):
+                    text[name][row] = interned.setdefault(value, value)
+            missing += len(row_of)
+        again = np.flatnonzero(first != every)
+        for column in (numeric, *text.values()):
+            column[again] = column[first[again]]
+        return not missing
 
     def small_images(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
         """Return the small grey images, uint8 (len(digests), 64, 64); zeros for None.
@@ -237,6 +252,9 @@ class _Measurer:
     def failed(self, digest: str, error: ImageError) -> MeasuredImage:
         return unreadable(digest, b"", error)
 
+    def collected(self) -> list[MeasuredImage]:
+        return []
+
 
 class MeasuringObserver:
     """Measure images while they are decoded for feature extraction.
@@ -273,17 +291,16 @@ class MeasuringObserver:
         with self._lock:
             if self._table.known([digest]):
                 return read_loaded(data, spec)
-        try:
-            image, facts = read_with_metadata(data, target=spec.size, value_range=spec.value_range)
-        except ImageError as error:
-            self._add(unreadable(digest, data, error))
-            raise
-        self._add(measure_decoded(digest, data, image, facts, spec.value_range))
-        return image
+        return _decode_measured(digest, data, spec, lambda row: self.add([row]))
 
-    def _add(self, row: MeasuredImage) -> None:
+    def for_worker(self) -> Callable[[], CollectedMeasurements]:
+        """Return what makes an observer in a worker process."""
+        return CollectedMeasurements
+
+    def add(self, rows: list[MeasuredImage]) -> None:
+        """Store measurements, some at a time."""
         with self._lock:
-            self._rows.append(row)
+            self._rows += rows
             if len(self._rows) >= WRITE_BATCH:
                 self._flush()
 
@@ -293,11 +310,43 @@ class MeasuringObserver:
         self._rows = []
 
 
+class CollectedMeasurements:
+    """Measure images while a worker process of a cluster decodes them."""
+
+    def __init__(self) -> None:
+        self._rows: list[MeasuredImage] = []
+
+    def decode(self, digest: str, data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
+        """Read an image; measure it unless it is read at another size."""
+        if spec.size != SIZE:
+            return read_loaded(data, spec)
+        return _decode_measured(digest, data, spec, self._rows.append)
+
+    def collected(self) -> list[MeasuredImage]:
+        """Return the measurements since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+def _decode_measured(
+    digest: str, data: bytes, spec: InputSpec, add: Callable[[MeasuredImage], None]
+) -> NDArray[np.uint8]:
+    """Return a decoded image, and add its measurements."""
+    try:
+        image, facts = read_with_metadata(data, target=spec.size, value_range=spec.value_range)
+    except ImageError as error:
+        add(unreadable(digest, data, error))
+        raise
+    add(measure_decoded(digest, data, image, facts, spec.value_range))
+    return image
+
+
 def measure_dataset(
     dataset: ImageDataset,
     cache: Cache,
     *,
     workers: int | None = None,
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[ImageDataset, Measurements]:
     """Return the measurements of all images of a dataset, from the cache or computed.
@@ -310,6 +359,8 @@ def measure_dataset(
         Cache that stores the measurements.
     workers : int, optional
         Images read at once. Default: the number of cores.
+    on : str, optional
+        Where images are read, as for :func:`kindsight.distributed.open_executor`.
     progress : callable, optional
         Called from the calling thread with (images done, number of images).
 
@@ -328,8 +379,8 @@ def measure_dataset(
     for _ in range(2):
         # Damage may show in either of two tables, and only when a row is read.
         with contextlib.suppress(LostTableError):
-            return _measure(dataset, cache, workers, progress)
-    return _measure(dataset, cache, workers, progress)
+            return _measure(dataset, cache, workers, on, progress)
+    return _measure(dataset, cache, workers, on, progress)
 
 
 def cached_measurements(dataset: ImageDataset, cache: Cache) -> Measurements | None:
@@ -338,7 +389,6 @@ def cached_measurements(dataset: ImageDataset, cache: Cache) -> Measurements | N
     Raises CacheError if the cache cannot be used.
     """
     path = measurements_path(cache, dataset)
-    rows_of = _rows_of(dataset.digest)
     if not path.is_file() or None in dataset.digest:
         return None
     numeric = np.zeros(len(dataset), NUMERIC)
@@ -349,10 +399,9 @@ def cached_measurements(dataset: ImageDataset, cache: Cache) -> Measurements | N
             return table.small_images([dataset.digest[row] for row in rows])
 
     with contextlib.suppress(LostTableError), closing(MeasurementTable(path)) as table:
-        if table.known(rows_of) != set(rows_of):
-            return None
-        table.fill(rows_of, numeric, text)
-    return None if rows_of else Measurements(numeric, text, small_images)
+        if table.fill(dataset.digest, numeric, text):
+            return Measurements(numeric, text, small_images)
+    return None
 
 
 def _rows_of(digests: Iterable[str | None]) -> dict[str, list[int]]:
@@ -364,10 +413,18 @@ def _rows_of(digests: Iterable[str | None]) -> dict[str, list[int]]:
 
 
 def _measure(
-    dataset: ImageDataset, cache: Cache, workers: int | None, progress: Progress | None
+    dataset: ImageDataset,
+    cache: Cache,
+    workers: int | None,
+    on: str | None,
+    progress: Progress | None,
 ) -> tuple[ImageDataset, Measurements]:
     path = measurements_path(cache, dataset)
     table = MeasurementTable(path)
+
+    def make(_: object) -> partial[_Measurer]:
+        return partial(_Measurer, dataset.value_range)
+
     open_table = OpenTable(table)
     with closing(MeasurementTable(path)) as lookup_table:
         read = process_files(
@@ -379,6 +436,7 @@ def _measure(
             workers or count_cores(),
             progress,
             batch=READ_BATCH,
+            cluster=Cluster(str(on), make) if is_remote(on) else None,
         )
         numeric, text = _columns(dataset, table, read, path)
     cache.prune(keep=path)
@@ -400,9 +458,7 @@ def _columns(
         if NUMERIC[name].kind == "f":
             numeric[name] = np.nan
     text = {name: np.full(n, "", object) for name in TEXT}
-    rows_of = _rows_of(read.digests)
-    table.fill(rows_of, numeric, text)
-    if rows_of:
+    if not table.fill(read.digests, numeric, text):
         raise lost_error(path)
     for row, error in read.errors.items():
         text["code"][row], text["reason"][row] = error.code, error.reason

@@ -11,7 +11,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.stratified import random_split
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.options import CLASSIFIER_OPTIONS
-from kindsight.training.network.presets import OF_PRESETS
+from kindsight.training.network.settings import OF_PRESETS
 from kindsight.training.option_rules import option_faults, unknown_name_fault
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import foreign_options, make_training

@@ -8,6 +8,7 @@ standard output, everything else to standard error.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -35,6 +36,8 @@ def main() -> int:
     # every 700 of them, and once more at exit, takes time for nothing.
     gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
+    if lock := os.environ.pop("KINDSIGHT_JOB_LOCK", ""):
+        _hold(lock)
     try:
         from kindsight.cli.commands import COMMANDS, make_app
 
@@ -44,3 +47,13 @@ def main() -> int:
     except KeyboardInterrupt:  # before a command had begun
         return 130
     return 0
+
+
+def _hold(name: str) -> None:
+    """Lock a file until this process ends, for the studio that started it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(name, timeout=5)
+    with contextlib.suppress(Timeout, OSError):
+        lock.acquire()
+        atexit.register(lock.release)

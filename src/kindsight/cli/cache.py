@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bytes_text", "cache_app", "info"]
 
-KINDS = ("features", "measurements", "images", "activations", "backbone", "files")
+KINDS = ("features", "measurements", "images", "activations", "backbone", "shards", "files")
 
 
 class _ShowByDefault(Commands):

@@ -14,6 +14,7 @@ from kindsight.cli.terminal.options import (
     Data,
     Debug,
     Json,
+    On,
     Quiet,
     Workers,
     as_typed,
@@ -86,8 +87,8 @@ Apply = Annotated[
     typer.Option(
         "--apply",
         metavar="FILE",
-        help="New .csv file for a corrected table of all images, which kindsight train takes "
-        "as data: images to exclude, relabel or group, with reasons.  [default: none]",
+        help="New .csv or .parquet file for a corrected table of all images, which kindsight train "
+        "takes as data: images to exclude, relabel or group, with reasons.  [default: none]",
     ),
 ]
 RelabelConfidence = Annotated[
@@ -114,6 +115,7 @@ def check(  # noqa: PLR0913 (one parameter for each option)
     *,
     options: DataOptions,
     workers: Workers = None,
+    on: On = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -132,8 +134,9 @@ def check(  # noqa: PLR0913 (one parameter for each option)
     from kindsight.runs.checking import check_data, write_report
 
     chosen = _settings(
-        settings, tuple(ignore or ()), full, workers=workers, relabel_confidence=relabel_confidence
-    )
+        settings, tuple(ignore or ()), full, workers=workers, on=on,
+        relabel_confidence=relabel_confidence,
+    )  # fmt: skip
     if relabel_confidence is not None and apply is None:
         raise SettingsError("`relabel_confidence` needs `apply`, the file of the corrected table.")
     _validate_outputs(out, apply)
@@ -164,7 +167,7 @@ def check(  # noqa: PLR0913 (one parameter for each option)
 
 
 def _settings(
-    file: str | None, ignore: tuple[str, ...], full: bool, **others: float | None
+    file: str | None, ignore: tuple[str, ...], full: bool, **others: float | str | None
 ) -> CheckSettings:
     from dataclasses import replace
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "suggest": "suggest",
     "report": "report",
     "export": "export",
+    "serve": "serve",
+    "studio": "serve",
     "preview": "preview",
     "backbones": "backbones",
     "info": "cache",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from kindsight.cli.terminal.options import (
     Data,
     Debug,
     Json,
+    On,
     Quiet,
     SetsPerClass,
     TargetAccuracy,
@@ -30,6 +31,7 @@ from kindsight.cli.terminal.text import (
     say,
 )
 from kindsight.errors import SettingsError
+from kindsight.storage.address import same_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,6 +125,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     *,
     options: DataOptions,
     workers: Workers = None,
+    on: On = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -138,39 +141,40 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     from kindsight.bundle import load_bundle
     from kindsight.cli.terminal.progress import watching
     from kindsight.dataset import open_dataset
+    from kindsight.distributed import require_cluster
     from kindsight.predictor import Predictor
+    from kindsight.uncertainty.prediction import Decisions
 
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise SettingsError(f"--fail-under must be an accuracy from 0 to 1; got {fail_under:g}.")
+    require_cluster(on)
     stored = load_bundle(bundle)
     matrix = None if costs is None else _read_costs(costs, stored.classes)
     wanted = None if not (slices or slice) else () if slices else tuple(slice or ())
     if sets is None:
         sets = stored.uncertainty.get("sets", {}).get("confidence_level")
-    predictor = Predictor(
-        stored,
-        workers=workers,
-        target_accuracy=target_accuracy,
-        target_coverage=target_coverage,
-        sets=sets,
-        sets_per_class=sets_per_class or None,
-    )
-    options = replace(options, value_range=predictor.bundle.spec.value_range)
-    dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
+    rules: dict[str, Any] = {
+        "target_accuracy": target_accuracy, "target_coverage": target_coverage, "sets": sets,
+        "sets_per_class": sets_per_class or None,
+    }  # fmt: skip
+    Decisions.load(stored, **rules)  # what cannot be promised fails before the data are opened
+    options = replace(options, value_range=stored.spec.value_range)
+    dataset = open_dataset(data, options, min_classes=1, classes=stored.classes)
     if wanted:
         from kindsight.runs.evaluate import check_slice_names
 
         check_slice_names(wanted, data, options)
     dataset, chosen = choose_split(dataset, split)
-    if not quiet:
-        if predictor.decisions.note:
-            note(predictor.decisions.note)
-        for finding in dataset.notes:
-            note(as_typed(finding))
-        if chosen in ("", "train") and _was_trained_on(bundle, data):
-            note(TRAINED_ON)
-    with watching(quiet) as progress:
-        scores = predictor.evaluate(dataset, progress)
+    with Predictor(stored, workers=workers, on=on, **rules) as predictor:
+        if not quiet:
+            if predictor.decisions.note:
+                note(predictor.decisions.note)
+            for finding in dataset.notes:
+                note(as_typed(finding))
+            if chosen in ("", "train") and _was_trained_on(bundle, data):
+                note(TRAINED_ON)
+        with watching(quiet) as progress:
+            scores = predictor.evaluate(dataset, progress)
     if scores.clipped and not quiet:
         note(clipping_note(scores.clipped, len(scores.dataset), predictor))
     extras = Extras(
@@ -263,4 +267,4 @@ def _was_trained_on(bundle: str, data: str) -> bool:
         settings = TrainSettings.from_toml(Path(bundle) / "settings.toml")
     except SettingsError:  # a bundle without settings
         return False
-    return Path(settings.data).resolve() == Path(data).resolve()
+    return same_place(str(settings.data), data)

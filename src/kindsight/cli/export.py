@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.terminal.options import Debug, Json, Quiet, with_data_options
+from kindsight.cli.terminal.options import Debug, Json, On, Quiet, with_data_options
 from kindsight.cli.terminal.text import (
     Paint,
     complain,
@@ -36,7 +36,7 @@ FAILED = 1
 
 
 @with_data_options()
-def export(
+def export(  # noqa: PLR0913 (one parameter for each option)
     run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
     to: Annotated[
         str,
@@ -73,6 +73,7 @@ def export(
     ] = False,
     *,
     options: DataOptions,
+    on: On = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -82,12 +83,15 @@ def export(
     Each export is run in its own runtime on validation images of the run, and its predictions are
     compared with the classifier's. If they differ by more than the format allows, the export is
     not written and the exit code is 1; --accept writes it. An export that this machine cannot run
-    is written as unproven. Nothing is overwritten.
+    is written as unproven. Nothing is overwritten. With --on, the images are read and the
+    classifier's own predictions are computed on the cluster, which pays from some thousand --images
+    on; the export is converted, run and timed on this machine.
 
     Example: kindsight export runs/photos-1 --to litert
     """
     from kindsight.bundle import load_bundle
     from kindsight.cli.terminal.progress import watching
+    from kindsight.distributed import require_cluster
     from kindsight.export.run import check_export, export_bundle
     from kindsight.export.targets import find_targets
 
@@ -95,10 +99,13 @@ def export(
     bundle = load_bundle(run)
     folder = Path(run, "export") if out is None else Path(out)
     check_export(bundle, targets, folder)
+    require_cluster(on)
     compared = _images(run, data, options, images)
     exports: list[Export] = []
     with watching(quiet) as progress:
-        found = export_bundle(bundle, targets, folder, compared, accept=accept, progress=progress)
+        found = export_bundle(
+            bundle, targets, folder, compared, accept=accept, progress=progress, on=on
+        )
         exports.extend(found)
     if json:
         print_json({"run": run, "exports": [each.to_dict() for each in exports]})

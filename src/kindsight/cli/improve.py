@@ -13,6 +13,7 @@ from kindsight.cli.terminal.options import BundleFolder, Debug, Json, Quiet
 from kindsight.cli.terminal.progress import STAGES, Progress
 from kindsight.cli.terminal.text import (
     Paint,
+    echo_error,
     line_width,
     print_json,
     printable,
@@ -172,7 +173,7 @@ def _watching(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
             if latest[1] is not None:
                 bars.remove_task(latest[1])
     else:
-        yield checked(LineProgress()), lambda line: typer.echo(line, err=True)
+        yield checked(LineProgress()), echo_error
 
 
 def _line(experiment: Experiment, search: Search, timer: Timer) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ import typer
 from kindsight.cli.terminal.options import (
     BundleFolder,
     Debug,
+    On,
     Quiet,
     SetsPerClass,
     TargetAccuracy,
@@ -23,22 +24,16 @@ from kindsight.cli.terminal.options import (
     Workers,
     with_data_options,
 )
+from kindsight.cli.terminal.prediction_rows import FORMATS, Counts, CsvRows, Rows
 from kindsight.cli.terminal.text import (
     Paint,
-    cells,
     clipping_note,
     complain,
-    csv_line,
     for_machines,
     note,
-    pad,
-    printable,
-    to_json,
 )
 from kindsight.dataset.names import ignored_text
-from kindsight.encoding import escape_name
 from kindsight.errors import DatasetError, SettingsError
-from kindsight.report.format import percent
 
 if TYPE_CHECKING:
     from kindsight.cli.terminal.inputs import Inputs
@@ -46,23 +41,10 @@ if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
     from kindsight.predictor import Prediction, Predictor
 
-__all__ = ["FORMATS", "CsvRows", "JsonRows", "Rows", "TableRows", "predict"]
+__all__ = ["UNREADABLE", "predict"]
 
 UNREADABLE = 1
 """The exit code if an image could not be read."""
-
-TABLE_COLUMNS = (
-    "path", "label", "confidence", "error", "message", "reason", "best", "ood_score",
-    "prediction_set",
-)  # fmt: skip
-"""The columns of tables before the probabilities."""
-
-LOW_CONFIDENCE = 0.8
-"""Predictions below this confidence are yellow in the table."""
-
-_WIDEST = 32
-_GAP = "  "
-
 
 Files = Annotated[
     list[str],
@@ -124,8 +106,10 @@ Sort = Annotated[
 Out = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
-        help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet.",
+        metavar="FILE|DIR/",
+        help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet; or a "
+        "folder, for any number of images: Parquet files of 4,096 images, and a run that is "
+        "started again computes only those that are not there.",
     ),
 ]
 Sheet = Annotated[
@@ -133,7 +117,12 @@ Sheet = Annotated[
     typer.Option(metavar="FILE", help="HTML page of the 200 least confident images, to write."),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
+    bool,
+    typer.Option(
+        "--force",
+        help="Overwriting of the files of --out and --sheet; in a folder, parts of another "
+        "classifier or of other options are renamed.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")]
 
@@ -158,6 +147,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     options: DataOptions,
     json: Json = False,
     workers: Workers = None,
+    on: On = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -169,238 +159,56 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
+    from kindsight.bundle import load_bundle
     from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.cli.terminal.part_folder import is_part_folder
     from kindsight.cli.terminal.prediction_files import check_files
+    from kindsight.distributed import require_cluster
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
     if sort not in (None, "confidence"):
         raise SettingsError(f"--sort must be confidence; got {sort!r}.")
     options.check()
+    require_cluster(on)
+    printed = format_ is not None or json
+    parts = out if out is not None and is_part_folder(out) else None
+    if parts is not None:
+        from kindsight.cli.terminal.prediction_parts import check_parts, write_parts
+
+        check_parts(parts, sort=bool(sort), sheet=bool(sheet), printed=printed)
     images = Inputs(files, null=null, options=options)
-    predictor = Predictor(
-        bundle,
+    stored = load_bundle(bundle)
+    if parts is None:
+        check_files(out, sheet, len(stored.classes), force)
+    with Predictor(
+        stored,
         workers=workers,
         always=always,
         target_accuracy=target_accuracy,
         target_coverage=target_coverage,
         sets=sets,
         sets_per_class=sets_per_class or None,
-    )
-    if predictor.decisions.note and not quiet:
-        note(predictor.decisions.note)
-    images.value_range = predictor.bundle.spec.value_range
-    check_files(out, sheet, len(predictor.classes), force)
-    withholds = predictor.decisions.withholds
-    rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout), withholds)
-    # With --out, rows are printed only if --format is given.
-    printed = out is None or format_ is not None or json
-    predicted = _predictions(predictor, images)
-    if sort or out or sheet:
-        kept, counts = _collect(predicted, rows if printed and not sort else None, quiet)
-        for text in _write_files(kept, rows, sort, out, sheet, bundle, top, printed):
-            if not quiet:
-                note(text)
-    else:
-        counts = _write((image.prediction for image in predicted), rows, quiet)
+        on=on,
+    ) as predictor:
+        if predictor.decisions.note and not quiet:
+            note(predictor.decisions.note)
+        images.value_range = predictor.bundle.spec.value_range
+        if parts is not None:
+            pairs = chain.from_iterable(_pairs(predictor, images))
+            counts = write_parts(parts, predictor, pairs, top, force=force, quiet=quiet)
+        else:
+            withholds = predictor.decisions.withholds
+            rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout), withholds)
+            # With --out, rows are printed only if --format is given.
+            output = _Output(rows if printed or out is None else None, sort, out, sheet, quiet)
+            predicted = _predictions(predictor, images)
+            counts = output.write(predicted, CsvRows(rows.classes, top), bundle)
     _report_rest(images, counts, quiet)
     if counts.clipped and not quiet:
         note(clipping_note(counts.clipped, counts.images, predictor))
-    if counts.failed:
+    if counts.failed or images.has_lost_images:
         raise typer.Exit(UNREADABLE)
-
-
-@dataclass
-class Counts:
-    """Numbers of images that were labelled, not labelled, and unreadable."""
-
-    images: int = 0
-    failed: int = 0
-    clipped: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def add(self, prediction: Prediction) -> None:
-        """Count an image."""
-        self.images += 1
-        self.failed += prediction.error is not None
-        self.clipped += prediction.is_clipped
-        if prediction.reason:
-            self.reasons[prediction.reason] += 1
-
-
-class Rows(ABC):
-    """A format for predictions.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Class names of the classifier.
-    top : int, optional
-        Number of most probable classes per row.
-    paint : Paint
-        Colors of the table.
-    withholds : bool
-        Whether a row may have a reason in place of a label.
-    """
-
-    for_people = False
-
-    def __init__(
-        self, classes: Sequence[str], top: int | None, paint: Paint, withholds: bool = False
-    ) -> None:
-        self.classes = tuple(classes)
-        self.top = None if top is None else min(top, len(self.classes))
-        self.paint = paint
-
-    @abstractmethod
-    def header(self) -> str:
-        """Return the header line with its line feed; ``""`` for none."""
-
-    @abstractmethod
-    def row(self, prediction: Prediction) -> str:
-        """Return the line of one image, with its line feed."""
-
-    def _probabilities(self, prediction: Prediction) -> list[tuple[str, float]]:
-        """Return the classes of a row with their probabilities."""
-        if prediction.probabilities is None:
-            return []
-        if self.top is not None:
-            return [(name, short(share)) for name, share in prediction.top(self.top)]
-        numbers = prediction.probabilities.tolist()
-        return [(name, short(share)) for name, share in zip(self.classes, numbers, strict=True)]
-
-
-def short(value: float) -> float:
-    """Return a float32 rounded to nine digits, which identify it."""
-    return float(f"{value:.9g}")
-
-
-class JsonRows(Rows):
-    """One JSON object per line: path, label, confidence and more; null where there is no value."""
-
-    def header(self) -> str:
-        """Return an empty string: JSON lines have no header."""
-        return ""
-
-    def row(self, prediction: Prediction) -> str:
-        """Return one object; without a label, reason or error says why."""
-        error, confidence = prediction.error, prediction.confidence
-        score, found = prediction.ood_score, prediction.prediction_set
-        value: dict[str, Any] = {
-            "path": prediction.path,
-            "label": prediction.label,
-            "reason": prediction.reason or None,
-            "best": prediction.best,
-            "confidence": None if confidence is None else short(confidence),
-            "ood_score": None if score is None else short(score),
-            "prediction_set": None if found is None else list(found),
-            "probabilities": dict(self._probabilities(prediction)) if error is None else None,
-            "error": None if error is None else {"code": error.code, "message": error.reason},
-        }
-        return to_json(value) + "\n"
-
-
-class CsvRows(Rows):
-    """path, label, confidence, ..., and a column ``p_<class>`` for each class.
-
-    ``prediction_set`` is a JSON list of class names. Cells of classes beyond ``--top`` are empty.
-    Spreadsheets would run a name that looks like a formula: such a path is prefixed with ``./``,
-    such a label with an apostrophe.
-    """
-
-    def header(self) -> str:
-        """Return the line of the columns' names."""
-        return csv_line(self.names())
-
-    def row(self, prediction: Prediction) -> str:
-        """Return one line, quoted where needed."""
-        return csv_line(self.safe_cells(prediction))
-
-    def names(self) -> list[str]:
-        """Return the columns' names."""
-        return [*TABLE_COLUMNS, *(f"p_{name}" for name in self.classes)]
-
-    def cells(self, prediction: Prediction) -> list[str | float | None]:
-        """Return the cells; None where there is no value."""
-        error, confidence = prediction.error, prediction.confidence
-        problem = (None, None) if error is None else (error.code, error.reason)
-        score, found = prediction.ood_score, prediction.prediction_set
-        probabilities = dict(self._probabilities(prediction))
-        return [
-            escape_name(prediction.path),
-            prediction.label,
-            None if confidence is None else short(confidence),
-            *problem,
-            prediction.reason or None,
-            prediction.best,
-            None if score is None else short(score),
-            None if found is None else to_json(list(found)),
-            *map(probabilities.get, self.classes),
-        ]
-
-    def safe_cells(self, prediction: Prediction) -> list[str | float | None]:
-        """Return the cells, with names changed that a spreadsheet would run as formulas."""
-        cells = self.cells(prediction)
-        path = cells[0]
-        if isinstance(path, str) and _like_a_formula(path):
-            cells[0] = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
-        for column in (TABLE_COLUMNS.index("label"), TABLE_COLUMNS.index("best")):
-            name = cells[column]
-            if isinstance(name, str) and _like_a_formula(name):
-                cells[column] = f"'{name}"
-        return cells
-
-
-class TableRows(Rows):
-    """A table with fixed columns; the path comes last and is never shortened."""
-
-    for_people = True
-
-    def __init__(
-        self, classes: Sequence[str], top: int | None, paint: Paint, withholds: bool = False
-    ) -> None:
-        super().__init__(classes, top or 1, paint, withholds)
-        longest = max(cells(printable(name)) for name in classes)
-        self._width = max(len("unknown" if withholds else "label"), min(_WIDEST, longest))
-
-    def header(self) -> str:
-        """Return the column names: label and confidence for each class shown."""
-        columns = [f"{pad('label', self._width)}{_GAP}confidence"]
-        columns += [f"{pad('next', self._width)}{_GAP}      "] * ((self.top or 1) - 1)
-        return self.paint(_GAP.join([*columns, "image"]), "dim") + "\n"
-
-    def row(self, prediction: Prediction) -> str:
-        """Return one line; without a label, with the reason or the error after the path."""
-        path = printable(prediction.path)
-        if prediction.error is not None:
-            blank = self._columns([("unreadable", None)] + [("", None)] * ((self.top or 1) - 1))
-            reason = printable(prediction.error.reason)
-            return self.paint(f"{blank}{_GAP}{path}  ({reason})", "red") + "\n"
-        probabilities: list[tuple[str, float | None]] = [*self._probabilities(prediction)]
-        after = ""
-        if prediction.reason:
-            best = printable(str(prediction.best))
-            after = f"  (most probable: {best})"
-            probabilities[0] = (prediction.reason, prediction.confidence)
-        if prediction.prediction_set is not None:
-            after += f"  {{{', '.join(map(printable, prediction.prediction_set))}}}"
-        columns = self._columns(probabilities)
-        confidence = prediction.confidence
-        if prediction.reason or (confidence is not None and confidence < LOW_CONFIDENCE):
-            columns = self.paint(columns, "yellow")
-        return f"{columns}{_GAP}{path}{after}\n"
-
-    def _columns(self, probabilities: Sequence[tuple[str, float | None]]) -> str:
-        parts = []
-        for column, (name, share) in enumerate(probabilities):
-            number = "" if share is None else percent(share)
-            width = len("confidence") if column == 0 else len("100.0%")
-            parts += [pad(_shortened(printable(name)), self._width), pad(number, width, right=True)]
-        return _GAP.join(parts)
-
-
-FORMATS: dict[str, type[Rows]] = {"table": TableRows, "jsonl": JsonRows, "csv": CsvRows}
-"""The formats of ``--format``."""
 
 
 def _format(given: str | None, json: bool) -> str:
@@ -414,91 +222,129 @@ def _format(given: str | None, json: bool) -> str:
     return given or ("jsonl" if json else "table")
 
 
+def _pairs(predictor: Predictor, images: Inputs) -> Iterator[Iterator[tuple[str, Any]]]:
+    """Yield the names and sources of images, those that arrive together as one iterator."""
+    from kindsight.network_outputs import DatasetRow
+
+    for batch in images.batches():
+        if isinstance(batch, bytes):
+            yield iter([("-", batch)])
+        elif isinstance(batch, Iterator):
+            yield ((path, path) for path in batch)
+        else:
+            predictor.check_range(batch)
+            yield ((name, DatasetRow(batch, row)) for row, name in enumerate(batch.path))
+
+
 def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImage]:
     """Yield each prediction with a function that reads its image again."""
     from kindsight.cli.terminal.prediction_files import PredictedImage, load_image
 
-    for batch in images.batches():
-        if isinstance(batch, bytes):
-            yield PredictedImage(predictor.predict_bytes(batch), partial(load_image, batch))
-        elif isinstance(batch, Iterator):
-            for prediction in predictor.predict(batch):
-                yield PredictedImage(prediction, partial(load_image, prediction.path))
-        else:
-            for row, prediction in enumerate(predictor.predict_dataset(batch)):
-                yield PredictedImage(prediction, partial(load_image, batch, row))
+    sources: deque[Any] = deque()
+
+    def noted(pairs: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        for name, source in pairs:
+            sources.append(source)
+            yield name, source
+
+    groups = _pairs(predictor, images)
+    if predictor.on_cluster:  # its workers would be started for each group
+        groups = iter([chain.from_iterable(groups)])
+    for pairs in groups:
+        for prediction in predictor.predict_named(noted(pairs)):
+            yield PredictedImage(prediction, partial(load_image, sources.popleft()))
 
 
-def _collect(
-    predicted: Iterator[PredictedImage], rows: Rows | None, quiet: bool
-) -> tuple[list[PredictedImage], Counts]:
-    """Return all predictions and their numbers; write a row for each unless `rows` is None."""
-    from kindsight.cli.terminal.progress import counting
+@dataclass(frozen=True)
+class _Output:
+    """Where predictions go: rows that are printed, a table, a contact sheet.
 
-    kept: list[PredictedImage] = []
+    - `rows`: the format that is printed; None for none.
+    """
 
-    def passing() -> Iterator[Prediction]:
-        for image in predicted:
-            kept.append(image)
-            yield image.prediction
+    rows: Rows | None
+    sort: str | None
+    out: str | None
+    sheet: str | None
+    quiet: bool
 
-    if rows is not None:
-        return kept, _write(passing(), rows, quiet)
-    counts = Counts()
-    with counting(quiet) as progress:
-        for prediction in passing():
-            counts.add(prediction)
-            progress("predict", counts.images, 0)
-    return kept, counts
+    def write(self, predicted: Iterator[PredictedImage], columns: CsvRows, bundle: str) -> Counts:
+        """Write all predictions; return their numbers. They are held only to be sorted."""
+        counts = Counts()
+        with closing(self._shown(predicted, counts)) as shown:
+            if self.sort or self.sheet:
+                self._write_all(list(shown), columns, bundle)
+            elif self.out is not None:
+                self._write_table(self.out, shown, columns, counts)
+            else:
+                deque(shown, maxlen=0)
+        return counts
 
+    def _shown(
+        self, predicted: Iterator[PredictedImage], counts: Counts
+    ) -> Generator[PredictedImage, None, None]:
+        """Yield all predictions; print and count each, unless they are sorted."""
+        from kindsight.cli.terminal.progress import counting
 
-def _write_files(
-    kept: list[PredictedImage],
-    rows: Rows,
-    sort: str | None,
-    out: str | None,
-    sheet: str | None,
-    bundle: str,
-    top: int | None,
-    printed: bool,
-) -> Iterator[str]:
-    """Write sorted rows, the table of --out and the page of --sheet; yield a note for each."""
-    from kindsight.cli.terminal.prediction_files import (
-        least_confident_first,
-        write_sheet,
-        write_table,
-    )
+        write = None if self.rows is None or self.sort else _printing(self.rows)
+        # On a terminal the rows themselves show the progress.
+        with counting(self.quiet or (write is not None and sys.stdout.isatty())) as progress:
+            for image in predicted:
+                if write is not None:
+                    write(image.prediction)
+                counts.add(image.prediction)
+                progress("predict", counts.images, 0)
+                yield image
 
-    if not kept:
-        return
-    if sort:
-        kept = least_confident_first(kept)
-        if printed:
-            _write((image.prediction for image in kept), rows, quiet=True)
-    if out is not None:
-        columns = CsvRows(rows.classes, top, rows.paint)
+    def _write_all(self, kept: list[PredictedImage], columns: CsvRows, bundle: str) -> None:
+        """Write sorted rows, the table of --out and the page of --sheet."""
+        from kindsight.cli.terminal.prediction_files import least_confident_first, write_sheet
+
+        if not kept:
+            return
+        if self.sort:
+            kept = least_confident_first(kept)
+            if self.rows is not None:
+                write = _printing(self.rows)
+                for image in kept:
+                    write(image.prediction)
+        if self.out is not None:
+            self._write_table(self.out, iter(kept), columns, Counts(len(kept)))
+        if self.sheet is not None:
+            write_sheet(self.sheet, kept, bundle)
+            self._note(f"contact sheet written to {self.sheet}.")
+
+    def _write_table(
+        self, out: str, images: Iterator[PredictedImage], columns: CsvRows, counts: Counts
+    ) -> None:
+        """Write the table of --out, unless there is no image."""
+        from kindsight.cli.terminal.prediction_files import write_table
+
+        if (first := next(images, None)) is None:
+            return
         cells = columns.safe_cells if out.lower().endswith(".csv") else columns.cells
-        write_table(out, columns.names(), (cells(image.prediction) for image in kept))
-        yield f"{len(kept):,} prediction{'s' * (len(kept) != 1)} written to {out}."
-    if sheet is not None:
-        write_sheet(sheet, kept, bundle)
-        yield f"contact sheet written to {sheet}."
+        rows = (cells(image.prediction) for image in chain([first], images))
+        write_table(out, columns.names(), rows)
+        n = counts.images
+        self._note(f"{n:,} prediction{'s' * (n != 1)} written to {out}.")
+
+    def _note(self, text: str) -> None:
+        if not self.quiet:
+            note(text)
 
 
-def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> Counts:
-    """Write a row for each prediction; return the numbers of images."""
-    from kindsight.cli.terminal.progress import counting
-
+def _printing(rows: Rows) -> Callable[[Prediction], None]:
+    """Return a function that prints the row of a prediction, the first one after the header."""
     stream = sys.stdout if rows.for_people else for_machines()
-    counts = Counts()
-    # On a terminal the rows themselves show the progress.
-    with counting(quiet or sys.stdout.isatty()) as progress:
-        for prediction in predictions:
-            stream.write((rows.header() if counts.images == 0 else "") + rows.row(prediction))
-            stream.flush()
-            counts.add(prediction)
-            progress("predict", counts.images, 0)
-    return counts
+    header = rows.header()
+
+    def write(prediction: Prediction) -> None:
+        nonlocal header
+        stream.write(header + rows.row(prediction))
+        stream.flush()
+        header = ""
+
+    return write
 
 
 def _report_rest(images: Inputs, counts: Counts, quiet: bool) -> None:
@@ -523,24 +369,3 @@ def _report_rest(images: Inputs, counts: Counts, quiet: bool) -> None:
         )
     if counts.failed:
         complain(f"{counts.failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")
-
-
-def _like_a_formula(text: str) -> bool:
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return True
-    return False
-
-
-def _shortened(name: str) -> str:
-    if cells(name) <= _WIDEST:
-        return name
-    shortened = ""
-    for character in name:
-        if cells(shortened + character) >= _WIDEST:
-            break
-        shortened += character
-    return shortened + "\N{HORIZONTAL ELLIPSIS}"

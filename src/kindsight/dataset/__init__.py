@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from kindsight.dataset.splits.stratified import random_split as random_split
     from kindsight.dataset.table import SPLITS as SPLITS
     from kindsight.dataset.table import ImageDataset as ImageDataset
-    from kindsight.dataset.table import write_dataset as write_dataset
+    from kindsight.dataset.write import write_dataset as write_dataset
+    from kindsight.dataset.write import write_parquet as write_parquet
 
 _HOMES = {
     "SPLITS": "table",
@@ -45,7 +46,8 @@ _HOMES = {
     "open_splits": "open",
     "random_split": "splits.stratified",
     "with_value_range": "properties",
-    "write_dataset": "table",
+    "write_dataset": "write",
+    "write_parquet": "write",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import as_codes, count_values
 from kindsight.dataset.names import quoted
 from kindsight.dataset.several_labels import MULTI_LABEL, choose_labels, one_hot_labels
 from kindsight.encoding import valid_text
@@ -124,7 +126,7 @@ def _lists_of_labels(labels: Any) -> Sequence[tuple[str, ...]] | None:
             "y.argmax(axis=1)."
         )
     names = [str(name) for name in getattr(labels, "columns", range(array.shape[1]))]
-    return list(one_hot_labels(array.astype(bool).T.tolist(), names))
+    return one_hot_labels(list(array.astype(bool).T), names)
 
 
 def _is_list(label: object) -> bool:
@@ -205,8 +207,9 @@ def check_not_fractions(
         Returns the location of row i, for the message.
     """
     numbers_of: dict[str, float] = {}
-    distinct = {label for label in labels if label is not None}
-    for label in distinct:
+    for label in labels:
+        if label is None or label in numbers_of:
+            continue
         if not (_FRACTION.fullmatch(label) and any(map(str.isdigit, label))):
             return
         numbers_of[label] = float(label.replace(",", "."))
@@ -247,6 +250,12 @@ def class_indices(
     A label that is not in `classes` gets `missing`; KeyError if that is None.
     """
     index: dict[str | None, int] = {name: k for k, name in enumerate(classes)}
+    if isinstance(labels, CodeColumn):
+        coded = labels.mapped(
+            lambda label: index[label] if missing is None else index.get(label, missing)
+        )
+        found: NDArray[np.int64] = np.array([*coded.names, 0], np.int64)[coded.codes]
+        return found
     if missing is None:
         return np.array([index[label] for label in labels], np.int64)
     return np.array([index.get(label, missing) for label in labels], np.int64)
@@ -254,7 +263,8 @@ def class_indices(
 
 def class_order(labels: Iterable[str | None]) -> tuple[str, ...]:
     """Return the distinct labels sorted: numbers by value, others by code point."""
-    distinct = {label for label in labels if label is not None}
+    every = count_values(labels) if isinstance(labels, CodeColumn) else labels
+    distinct = {label for label in every if label is not None}
     if distinct and all(WHOLE.fullmatch(label) for label in distinct):
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
@@ -268,12 +278,10 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
     - `labels`: of all rows.
     - `location`: returns the location of row i, for the message.
     """
-    first: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for row, label in enumerate(labels):
-        if label is not None:
-            first.setdefault(label, row)
-            count[label] = count.get(label, 0) + 1
+    coded = as_codes(labels)
+    rows = dict(zip(coded.names, coded.first_rows().tolist(), strict=False))
+    count = dict(zip(coded.names, coded.counts().tolist(), strict=False))
+    first = {label: rows[label] for label in sorted(rows, key=rows.__getitem__) if count[label]}
     similar: dict[str, list[str]] = {}
     for label in first:
         similar.setdefault(normalised_label(label), []).append(label)

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import concatenate, count_values
+from kindsight.dataset.columns.texts import TextColumn
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.folders import Tree, arrange, similar_names
@@ -25,8 +28,14 @@ from kindsight.dataset.loaders.from_names import (
 )
 from kindsight.dataset.loaders.npz import from_npz
 from kindsight.dataset.loaders.renames import check_label_map, read_label_map, rename_labels
+from kindsight.dataset.loaders.shards import find_shards, from_shards
 from kindsight.dataset.loaders.sources import from_files, from_folder
-from kindsight.dataset.loaders.table_files import ARRAY_ENDINGS, is_file_of_images
+from kindsight.dataset.loaders.table_files import (
+    ARRAY_ENDINGS,
+    is_file_of_images,
+    is_shards,
+    parquet_parts,
+)
 from kindsight.dataset.loaders.tables import (
     data_files,
     find_split_files,
@@ -48,6 +57,8 @@ from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError, ImageError
+from kindsight.storage.address import base_name, common_folder, is_address, undirected
+from kindsight.storage.files import is_file, listings_kept
 
 __all__ = ["as_dataset", "open_dataset", "open_splits"]
 
@@ -74,8 +85,9 @@ def open_dataset(
     data : str or Path
         A folder of class folders or split folders; a folder of images, with
         ``options.label_from``; a folder of tables or arrays named after splits (``train.csv``,
-        ``test.csv``); a CSV or Parquet table of paths or pixels; or arrays, ``.npz`` or ``.npy``.
-        Without labels, also a single image.
+        ``test.csv``); a CSV or Parquet table of paths or pixels; arrays, ``.npz`` or ``.npy``; or
+        tar files of images: a folder of them, or one name, ``train-{000..099}.tar``. Without
+        labels, also a single image. All of them may be addresses: ``s3://bucket/photos``.
     options : DataOptions, optional
         Describes data whose structure is not obvious.
     labelled : bool
@@ -92,15 +104,18 @@ def open_dataset(
     SettingsError
         If `options` are invalid.
     MissingExtraError
-        For Parquet if PyArrow is not installed.
+        For Parquet if PyArrow is not installed; for an address without the package for it.
+    StorageError
+        If the storage at an address cannot be reached, or refuses access.
     """
     options = options or DataOptions()
     options.check()
     name = os.fspath(data)
-    files = _files_of(name, options, labelled)
-    if not files:
-        options.check_unused([name])
-    dataset = _open(name, files, options, labelled, min_classes, classes)
+    with listings_kept():
+        files = _files_of(name, options, labelled)
+        if not files:
+            options.check_unused([name])
+        dataset = _open(name, files, options, labelled, min_classes, classes)
     if labelled:
         check_label_map(dataset, options.label_map)
     return dataset
@@ -135,15 +150,24 @@ def open_splits(
         As in :func:`open_dataset`; also if a split is given twice, if files and arrays are mixed,
         or if a class has no images to train on.
     """
-    options = options or DataOptions()
+    with listings_kept():
+        return _open_splits(os.fspath(data), options or DataOptions(), validation, test)
+
+
+def _open_splits(
+    name: str,
+    options: DataOptions,
+    validation: str | os.PathLike[str] | None,
+    test: str | os.PathLike[str] | None,
+) -> ImageDataset:
     options.check()
-    name = os.fspath(data)
     others = {"validation": validation, "test": test}
     extra = {split: os.fspath(source) for split, source in others.items() if source}
     files = {each: _files_of(each, options, True) for each in (name, *extra.values())}
     if not any(files.values()):
         options.check_unused(list(files))
-    roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in files)  # noqa: PTH112, PTH120
+    local = [each for each in files if not is_address(each)]
+    roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in local)  # noqa: PTH112, PTH120
     dataset = _open(name, files[name], options, True, 2, (), roots)
     if not extra:
         check_label_map(dataset, options.label_map)
@@ -265,11 +289,13 @@ _Files = dict[str | None, str | ImageDataset]
 
 def _files_of(name: str, options: DataOptions, labelled: bool) -> _Files:
     """Return the tables or arrays that the data consist of; empty if there are none."""
-    if os.path.isfile(name) and is_file_of_images(name):  # noqa: PTH113
+    if is_shards(name) or (is_file_of_images(name) and is_file(name)):
         return {None: name}
     name = folder_of_tables(name)
+    if parquet_parts(name):
+        return {None: name}
     if not data_files(name):
-        return {}
+        return {None: name} if find_shards(name, options.follow_links) else {}
     tree = Tree.of(walk(name, IgnoredFiles(), follow_links=options.follow_links))
     classes = {entry.label for entry in arrange(tree).entries.values()}
     if len(classes) > 1 and not are_containers(classes):
@@ -299,7 +325,7 @@ def _open(
     elif files:
         (file,) = files.values()
         dataset = _without_links(_open_file(file, options, labelled), options, roots)
-    elif not labelled and os.path.isfile(name):  # noqa: PTH113
+    elif not labelled and is_file(name):
         return from_files([name])
     elif labelled and options.label_from is not None:
         dataset = with_names(_open_unlabelled_folder(name, options, roots), options)
@@ -332,7 +358,7 @@ def _open_split_files(
         try:
             dataset = _open_file(file, options, labelled)
         except NoLabelsError as error:
-            without.append(os.path.basename(str(file)))  # noqa: PTH119
+            without.append(base_name(str(file)))
             errors.append(error)
         else:
             dataset = _without_links(dataset, options, roots)
@@ -351,7 +377,9 @@ def _open_split_files(
 def _open_file(file: str | ImageDataset, options: DataOptions, labelled: bool) -> ImageDataset:
     if isinstance(file, ImageDataset):
         return file
-    if file.lower().endswith(ARRAY_ENDINGS):
+    if is_shards(file) or not (is_file_of_images(file) or parquet_parts(file)):
+        return from_shards(file, options, labelled=labelled)
+    if undirected(file).lower().endswith(ARRAY_ENDINGS):
         return from_npz(file, options, labelled=labelled)
     return from_table(file, options, labelled=labelled)
 
@@ -360,15 +388,15 @@ def _without_links(
     dataset: ImageDataset, options: DataOptions, roots: Sequence[str]
 ) -> ImageDataset:
     """Exclude a table's files that are links out of its folder, unless links are followed."""
-    if options.follow_links or dataset.arrays is not None:
+    if options.follow_links or dataset.arrays is not None or isinstance(dataset.root, str):
         return dataset
     own = str((dataset.root or Path()).absolute())
     inside = tuple(map(real_prefix, (own, *roots)))
     out = [
         row
         for row in range(len(dataset))
-        if is_inside(os.path.normpath(dataset.file(row)), (own.rstrip(os.sep) + os.sep,))
-        and not is_inside(os.path.realpath(dataset.file(row)), inside)
+        if is_inside(os.path.normpath(dataset.address(row)), (own.rstrip(os.sep) + os.sep,))
+        and not is_inside(os.path.realpath(dataset.address(row)), inside)
     ]
     if not out:
         return dataset
@@ -440,31 +468,38 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
     root, prefixes = None, [""] * len(every)
     if not any(in_memory):
         root, prefixes = _common_root(every)
-    paths: list[str] = []
+    paths: list[Sequence[str]] = []
     left_out: list[IgnoredFile] = []
     for dataset, prefix in zip(every, prefixes, strict=True):
-        paths.extend(_below(prefix, path) for path in dataset.path)
+        below = (_below(prefix, path) for path in dataset.path)
+        paths.append(TextColumn.of(below) if prefix else dataset.path)
         left_out.extend(
             file._replace(path=_below(prefix, file.path)) for file in dataset.ignored_files
         )
     ignored: Counter[str] = Counter()
     for dataset in every:
         ignored.update(dataset.ignored)
-    labels = [label for dataset in every for label in dataset.label]
+    label = concatenate([dataset.label for dataset in every])
+    labels = {*count_values(label)}
     known = every[0].classes
     return ImageDataset(
-        path=tuple(paths),
-        label=tuple(labels),
-        split=tuple(split or given for split, dataset in datasets for given in dataset.split),
-        group=tuple(group for dataset in every for group in dataset.group),
-        digest=tuple(digest for dataset in every for digest in dataset.digest),
-        size=tuple(size for dataset in every for size in dataset.size),
+        path=concatenate(paths),
+        label=label,
+        split=concatenate(
+            [
+                CodeColumn.constant(split, len(dataset)) if split else dataset.split
+                for split, dataset in datasets
+            ]
+        ),
+        group=concatenate([dataset.group for dataset in every]),
+        digest=concatenate([dataset.digest for dataset in every]),
+        size=concatenate([dataset.size for dataset in every]),
         root=root,
         arrays=tuple(array for dataset in every for array in dataset.arrays or ())
         if any(in_memory)
         else None,
         value_range=_union([dataset.value_range for dataset in every]),
-        classes=known if {*labels} <= {*known, None} else class_order(labels),
+        classes=known if labels <= {*known, None} else class_order(labels),
         ignored=dict(sorted(ignored.items())),
         ignored_files=tuple(left_out[:MAX_IGNORED_FILES]),
         notes=tuple(dict.fromkeys(note for dataset in every for note in dataset.notes)),
@@ -472,7 +507,9 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
 
 
 def _below(prefix: str, path: str) -> str:
-    return path if not prefix or os.path.isabs(path) else prefix + path  # noqa: PTH117
+    if not prefix or is_address(path) or os.path.isabs(path):  # noqa: PTH117
+        return path
+    return prefix + path
 
 
 def _union(ranges: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
@@ -483,12 +520,15 @@ def _union(ranges: Sequence[tuple[float, float] | None]) -> tuple[float, float] 
     return min(low for low, _ in given), max(high for _, high in given)
 
 
-def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[str]]:
+def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | str | None, list[str]]:
     """Return the nearest common folder, and what to put before the paths of each dataset."""
     roots = [dataset.root for dataset in datasets]
     if roots[0] is not None and all(root == roots[0] for root in roots):
         return roots[0], [""] * len(datasets)
     folders = [str(root or Path().absolute()) for root in roots]
+    if any(map(is_address, folders)):
+        common, below = common_folder(folders)
+        return common, ["" if start == "" else start + "/" for start in below]
     try:
         common = os.path.commonpath(folders)
     except ValueError:  # on different drives

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kindsight.dataset.columns.convert import take_rows
 from kindsight.dataset.names import n_images
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
@@ -57,7 +58,7 @@ def _sides(dataset: ImageDataset, row: int) -> tuple[float, float] | None:
         return math.inf, math.inf
     else:
         try:
-            size = stored_size(read_bytes(dataset.file(row), max_bytes=LARGE_FILE))
+            size = stored_size(read_bytes(dataset.address(row), max_bytes=LARGE_FILE))
         except ImageError as error:
             return (math.inf, math.inf) if error.code == "too-large" else None
     return None if size is None else (min(size), max(size))
@@ -65,6 +66,10 @@ def _sides(dataset: ImageDataset, row: int) -> tuple[float, float] | None:
 
 SAMPLE = 32
 """Files that are sampled; of these, those with more than 8 bits are decoded."""
+
+MANY = 100_000
+"""Rows up to which the sample is evenly spaced in the order of paths; of more, it is taken from so
+many evenly spaced rows."""
 
 _ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2")
 """Endings of files that can have more than 8 bits per sample and whose decoder returns them."""
@@ -152,12 +157,12 @@ def _whole(scales: Sequence[ValueScale]) -> ValueRange:
 
 def _rows(dataset: ImageDataset) -> list[int]:
     """Return rows of files that can have more than 8 bits, evenly spaced in the order of paths."""
-    rows = [
-        row
-        for row, path in enumerate(dataset.path)
-        if path.lower().endswith(_ENDINGS) and dataset.split[row] in (None, "train")
-    ]
-    rows.sort(key=lambda row: dataset.path[row])
+    used = dataset.rows_in("train", None)
+    if len(used) > MANY:
+        used = used[np.linspace(0, len(used) - 1, MANY).round().astype(int)]
+    paths = dict(zip(used.tolist(), take_rows(dataset.path, used), strict=True))
+    rows = [row for row, path in paths.items() if path.lower().endswith(_ENDINGS)]
+    rows.sort(key=paths.__getitem__)
     if len(rows) <= SAMPLE:
         return rows
     return [rows[index] for index in np.linspace(0, len(rows) - 1, SAMPLE).round().astype(int)]
@@ -165,7 +170,7 @@ def _rows(dataset: ImageDataset) -> list[int]:
 
 def _read_scale(dataset: ImageDataset, row: int) -> ValueScale | None:
     """Return the values of an image with more than 8 bits; None for others and unreadable ones."""
-    file, scale = dataset.file(row), ValueScale()
+    file, scale = dataset.address(row), ValueScale()
     try:
         if _is_shallow(file):
             return None
@@ -178,13 +183,13 @@ def _read_scale(dataset: ImageDataset, row: int) -> ValueScale | None:
     return scale if scale.low <= scale.high else None
 
 
-def _is_shallow(file: Path) -> bool:
+def _is_shallow(file: str) -> bool:
     """Return whether the first bytes show a PNG of at most 8 bits, which need not be read."""
     try:
         # Pipes and devices are refused when the whole file is read.
         if not os.path.isfile(file):  # noqa: PTH113 (a NUL in the name is no error here)
             return False
-        with file.open("rb") as opened:
+        with Path(file).open("rb") as opened:
             head = opened.read(_HEAD)
     except (OSError, ValueError):
         return False

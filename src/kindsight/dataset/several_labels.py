@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import as_codes, count_values
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.errors import DatasetError
 
@@ -120,12 +124,17 @@ def _flag(cell: str) -> bool | None:
     return _FLAGS.get(match[1] if match else text)
 
 
-def one_hot_labels(
-    columns: Sequence[Sequence[bool]], names: Sequence[str]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the labels of each row: the names of the columns that have 1."""
-    for row in zip(*columns, strict=True):
-        yield tuple(itertools.compress(names, row))
+def one_hot_labels(columns: Sequence[NDArray[np.bool_]], names: Sequence[str]) -> CodeColumn:
+    """Return the labels of each row: the names of the columns that have 1, as tuples."""
+    if not columns:
+        return CodeColumn(np.zeros(0, np.int8), ())
+    codes = np.zeros(len(columns[0]), np.int64)
+    sets: list[tuple[str, ...]] = [()]
+    for column, name in zip(columns, names, strict=True):
+        found, codes = np.unique(codes * 2 + column, return_inverse=True)
+        pairs = (divmod(pair, 2) for pair in found.tolist())
+        sets = [(*sets[one], name) if has else sets[one] for one, has in pairs]
+    return CodeColumn(codes, sets)
 
 
 class OneHotColumns:
@@ -137,24 +146,30 @@ class OneHotColumns:
         Names of all columns.
     indices : sequence of int
         The columns that were read.
-    columns : sequence of list of str
+    columns : sequence of sequence of str
         Their cells.
     """
 
     def __init__(
         self, header: Sequence[str], indices: Sequence[int], columns: Sequence[Sequence[str]]
     ) -> None:
-        self._flags: dict[int, list[bool]] = {}
+        self._flags: dict[int, NDArray[np.bool_]] = {}
         self._header, self._wrong = header, dict[int, str]()
         self._columns = dict(zip(indices, columns, strict=True))
         for index in sorted(self._columns):
-            cells = self._columns[index]
-            meaning = {cell: _flag(cell) for cell in set(cells)}
-            wrong = next((cell for cell in cells if meaning[cell] is None), None)
-            if wrong is not None or not any(cell.strip() for cell in meaning):
-                self._wrong[index] = wrong or ""
+            cells = as_codes(self._columns[index])
+            first = cells.first_rows()
+            meaning = {
+                cell: _flag(cell)
+                for cell, row in zip(cells.names, first.tolist(), strict=False)
+                if row < len(cells)
+            }
+            wrong = [k for k, cell in enumerate(cells.names) if meaning.get(cell, True) is None]
+            if wrong or not any(cell.strip() for cell in meaning):
+                self._wrong[index] = cells.names[min(wrong, key=first.item)] if wrong else ""
             else:
-                self._flags[index] = [bool(meaning[cell]) for cell in cells]
+                flags = np.array([bool(meaning.get(cell)) for cell in (*cells.names, "")], np.bool_)
+                self._flags[index] = flags[cells.codes]
 
     @property
     def indices(self) -> list[int]:
@@ -176,18 +191,19 @@ class OneHotColumns:
         columns = {**self._columns, **more._columns}
         return OneHotColumns(self._header, list(columns), list(columns.values()))
 
-    def labels(self) -> list[tuple[str, ...]]:
+    def labels(self) -> CodeColumn:
         """Return the labels of each row: the names of the columns that have 1."""
-        return list(one_hot_labels(list(self._flags.values()), self.names))
+        return one_hot_labels(list(self._flags.values()), self.names)
 
     def single_labels(self) -> int:
         """Return the number of rows with exactly one 1."""
-        return sum(len(labels) == 1 for labels in self.labels())
+        counts = count_values(self.labels())
+        return sum(n for labels, n in counts.items() if len(labels) == 1)
 
     def check(self, where: str, location: Callable[[int], str]) -> None:
         """Raise DatasetError, naming a cell, if a column contains anything but 0 and 1."""
         for index, cell in self._wrong.items():
-            row = self._columns[index].index(cell) if cell else 0
+            row = as_codes(self._columns[index]).index(cell) if cell else 0
             raise DatasetError(
                 f"One-hot columns of {where} must contain 0 and 1 only; got {quoted(cell[:40])} in "
                 f"{location(row)}, column {quoted(self._header[index])}. Name other columns: "
@@ -200,7 +216,7 @@ def choose_labels(
     multi_label: str | None,
     where: str,
     location: Callable[[int], str],
-) -> tuple[list[str | None], list[int]]:
+) -> tuple[CodeColumn, NDArray[np.int64]]:
     """Return one label for each row, and the rows that are skipped because they have several.
 
     Parameters
@@ -216,9 +232,9 @@ def choose_labels(
 
     Returns
     -------
-    list of (str or None)
+    CodeColumn of (str or None)
         With ``"combine"``, several labels are one class, such as ``a+b``, in sorted order.
-    list of int
+    int64 array
         With ``"skip"``, the rows with several labels; their label is None.
 
     Raises
@@ -226,10 +242,12 @@ def choose_labels(
     DatasetError
         If rows have several labels and `multi_label` is None.
     """
-    several = [row for row, labels in enumerate(rows) if len(labels) > 1]
-    if several and multi_label is None:
+    coded = as_codes(rows)
+    has_several = np.array([len(labels) > 1 for labels in (*coded.names, ())], np.bool_)
+    several = np.flatnonzero(has_several[coded.codes])
+    if len(several) and multi_label is None:
         named = ", ".join(
-            f"{location(row)} ({quoted_list(rows[row], 4)})" for row in several[:_SHOWN]
+            f"{location(row)} ({quoted_list(rows[row], 4)})" for row in several[:_SHOWN].tolist()
         )
         more = f" and {len(several) - _SHOWN:,} more" if len(several) > _SHOWN else ""
         raise DatasetError(
@@ -239,12 +257,12 @@ def choose_labels(
             '`multi_label="first"` (the first label counts), `multi_label="skip"` (they are left '
             'out) or `multi_label="combine"` (each combination of labels is a class).'
         )
-    chosen = [labels[0] if labels else None for labels in rows]
-    if multi_label == "combine":
-        for row in several:
-            chosen[row] = _COMBINED.join(sorted(rows[row]))
-    if multi_label != "skip":
-        return chosen, []
-    for row in several:
-        chosen[row] = None
-    return chosen, several
+
+    def chosen(labels: tuple[str, ...]) -> str | None:
+        if len(labels) > 1 and multi_label == "combine":
+            return _COMBINED.join(sorted(labels))
+        if len(labels) > 1 and multi_label == "skip":
+            return None
+        return labels[0] if labels else None
+
+    return coded.mapped(chosen), several if multi_label == "skip" else several[:0]

@@ -1,4 +1,4 @@
-"""Small images of a dataset, for a notebook."""
+"""Small copies of images: as JPEG files, and of a dataset for a notebook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kindsight.errors import ImageError
 from kindsight.images.read import read_image
 
-__all__ = ["dataset_thumbnails", "row_thumbnail"]
+__all__ = ["dataset_thumbnails", "encode_thumbnail", "row_thumbnail"]
 
 SIDE = 96
 """Longer side in pixels."""
@@ -56,15 +56,28 @@ def row_thumbnail(dataset: Any, row: int) -> str | None:
         )
     except ImageError:
         return None
-    return _uri(image)
+    jpeg = base64.b64encode(encode_thumbnail(image, SIDE)).decode("ascii")
+    return f"data:image/jpeg;base64,{jpeg}"
 
 
-def _uri(image: NDArray[np.uint8]) -> str | None:
+def encode_thumbnail(image: NDArray[np.uint8], side: int, quality: int = 95) -> bytes:
+    """Return a small copy of an image as a JPEG file.
+
+    Parameters
+    ----------
+    image : array
+        uint8 (height, width, 3), RGB.
+    side : int
+        Most pixels of the longer side.
+    quality : int
+        JPEG quality, 0 to 100.
+    """
     height, width = image.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    good, data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]))
-    if not good:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    scale = side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert encoded
+    return np.asarray(data).tobytes()

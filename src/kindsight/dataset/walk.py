@@ -10,12 +10,16 @@ that leave the walked folder are ignored.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.base import Column, Rows
+from kindsight.dataset.columns.texts import TextColumn
+from kindsight.dataset.listing import Listing, reason_with_extension, why_head
 from kindsight.dataset.names import (
     HIDDEN_WITH_IMAGES,
     IMAGE_EXTENSIONS,
@@ -23,7 +27,6 @@ from kindsight.dataset.names import (
     LINK_OUTSIDE,
     LINK_REPEATED,
     LINK_TO_PARENT,
-    NOT_AN_IMAGE,
     UNREAD_EXTENSIONS,
     UNREADABLE_FOLDER,
     IgnoredFiles,
@@ -32,34 +35,16 @@ from kindsight.dataset.names import (
     why_folder_is_ignored,
     why_name_is_ignored,
 )
-from kindsight.errors import ImageError
-from kindsight.images.formats import HEAD_BYTES, detect_format
-from kindsight.images.netpbm import read_netpbm_header
+from kindsight.dataset.walk_storage import walk_storage
+from kindsight.images.formats import HEAD_BYTES
+from kindsight.storage.address import is_address
 
-__all__ = ["Listing", "is_inside", "real_prefix", "reason_with_extension", "walk"]
+__all__ = ["Listing", "is_inside", "real_prefix", "reason_with_extension", "walk", "why_head"]
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link to a folder on Windows
 
-_SHORT_EXTENSION = re.compile(r"[a-z0-9_]{1,8}")
-
 _MAX_HIDDEN_ENTRIES = 1_000
 """Entries of a hidden folder that are searched for images."""
-
-
-class Listing(NamedTuple):
-    """The image files of one folder."""
-
-    folder: str  # path relative to the walked folder, with ``/``; ``""`` for that folder itself
-    # image files directly in this folder, sorted by name; sizes in bytes
-    files: list[tuple[str, int]]
-    # drawings, documents and videos: files of known formats that are not read; they make no class
-    # of their own
-    unsupported: Sequence[tuple[str, int]] = ()
-
-    @property
-    def all_files(self) -> list[tuple[str, int]]:
-        """The files of both kinds, sorted by name."""
-        return sorted((*self.files, *self.unsupported)) if self.unsupported else self.files
 
 
 def walk(
@@ -67,7 +52,7 @@ def walk(
 ) -> Iterator[Listing]:
     """Yield every folder below `root` with its image files; parents come before children.
 
-    - `root`: the folder; it may be a link.
+    - `root`: the folder; it may be a link, or an address.
     - `ignored`: collects ignored files and folders during the walk.
     - `follow_links`: False: ignore links that leave `root` and `roots`.
     - `roots`: further folders to which links may lead.
@@ -83,6 +68,9 @@ def walk(
     OSError
         If `root` cannot be listed. Unreadable folders below are added to `ignored`.
     """
+    if is_address(root):
+        yield from walk_storage(root, ignored)
+        return
     inside = None if follow_links else tuple(map(real_prefix, (root, *roots)))
     yield from _Walker(root, ignored, inside).listings()
 
@@ -95,12 +83,6 @@ def real_prefix(folder: str) -> str:
 def is_inside(real: str, prefixes: Sequence[str]) -> bool:
     """Return whether a real path is in or is one of the folders, as :func:`real_prefix`."""
     return (real + os.sep).startswith(tuple(prefixes))
-
-
-def reason_with_extension(reason: str, name: str) -> str:
-    """Return a reason with the extension of a file, if it is one: ``not an image (.txt)``."""
-    extension = extension_of(name)
-    return f"{reason} (.{extension})" if _SHORT_EXTENSION.fullmatch(extension) else reason
 
 
 class _Walker:
@@ -168,7 +150,7 @@ class _Walker:
                 else:
                     self._ignored.add(prefix + entry.name, reason, size or 0)
         self._linked.extend(sorted(linked))
-        return Listing(folder, sorted(files), sorted(unsupported)), folders
+        return Listing(folder, _compact(sorted(files)), sorted(unsupported)), folders
 
     def _why_linked_folder(self, entry: os.DirEntry[str], real: str) -> tuple[str | None, str]:
         """Return why a link to a folder is ignored, and its real path."""
@@ -193,6 +175,35 @@ class _Walker:
         if extension in IMAGE_EXTENSIONS or extension in UNREAD_EXTENSIONS:
             return None
         return _why_content(entry)
+
+
+class _Files(Column[tuple[str, int]]):
+    """The files of a folder with many of them."""
+
+    __slots__ = ("names", "sizes")
+
+    def __init__(self, names: TextColumn, sizes: NDArray[np.int64]) -> None:
+        self.names, self.sizes = names, sizes
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: Rows) -> _Files:
+        return _Files(self.names.take(rows), self.sizes[rows])
+
+    def values(self, start: int, stop: int) -> list[tuple[str, int]]:
+        sizes = self.sizes[start:stop].tolist()
+        return list(zip(self.names.values(start, stop), sizes, strict=True))
+
+
+_FEW_FILES = 1_000
+
+
+def _compact(files: list[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+    if len(files) < _FEW_FILES:
+        return files
+    names = TextColumn.of(name for name, _ in files)
+    return _Files(names, np.fromiter((size for _, size in files), np.int64, len(files)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -226,7 +237,7 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 
 def _why_content(entry: os.DirEntry[str]) -> str | None:
-    """Return why a file is ignored by its first bytes; ``""`` for an unsupported format."""
+    """As :func:`why_head`, of a local file."""
     try:
         with open(entry.path, "rb") as file:  # noqa: PTH123 (called for every such file)
             head = file.read(HEAD_BYTES)
@@ -234,15 +245,7 @@ def _why_content(entry: os.DirEntry[str]) -> str | None:
         return "unreadable file"
     except OSError:
         return LINK_BROKEN if entry.is_symlink() else "unreadable file"
-    try:
-        if detect_format(head) == "PPM":
-            # The signature alone, "P1" and a blank, can be the start of a text.
-            read_netpbm_header(head)
-        return None
-    except ImageError as error:
-        if error.code == "unsupported":
-            return ""
-    return reason_with_extension(NOT_AN_IMAGE, entry.name)
+    return why_head(head, entry.name)
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:

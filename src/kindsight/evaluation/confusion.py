@@ -125,6 +125,9 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 
 Figure: TypeAlias = Callable[[WeightedCounts], NDArray[np.float64]]
 
+_SMALLEST = 1e-300
+"""Least weight of errors that did not occur, above 0."""
+
 _SMOOTHING = 2.0
 """Images with the mean recall that are added to each class."""
 
@@ -183,6 +186,8 @@ def _resample(
         found: NDArray[np.float64], seen: NDArray[np.float64], unseen: NDArray[np.float64]
     ) -> WeightedCounts:
         """Spread the errors over classes, by weights of those that occurred and of all others."""
+        # With few errors, a random weight can be so small that it is rounded to 0.
+        unseen = np.maximum(unseen, _SMALLEST)
         scale = (support - found) / (_sums(seen, rows, size) + unseen)
         unseen = unseen * scale
         spread = (unseen.sum(axis=1, keepdims=True) - unseen) / max(1, size - 1)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.digest import Digests
 from kindsight.errors import UsageError
 from kindsight.evaluation.calibration import (
     CalibrationError,
@@ -405,7 +406,8 @@ def evaluate(
     if digests is not None:
         counted = distinct_images(digests, targets)
         copies = len(counted) - int(counted.sum())
-        probabilities, targets = probabilities[counted], targets[counted]
+        if copies:
+            probabilities, targets = probabilities[counted], targets[counted]
     check_probabilities(probabilities, targets)
     table = confusion(targets, probabilities.argmax(axis=1), len(classes))
     of_label = probabilities[np.arange(len(targets)), targets].astype(np.float64)
@@ -464,8 +466,16 @@ def distinct_images(
             "`digests` and `targets` must have the same length; "
             f"got {len(digests)} and {len(targets)}."
         )
-    seen: set[tuple[str, int]] = set()
     counted = np.ones(len(digests), np.bool_)
+    if isinstance(digests, Digests):
+        columns = np.ascontiguousarray(digests.packed).view(np.uint64)
+        order = np.lexsort((columns[:, 0], columns[:, 1], targets))  # stable: the first row first
+        same = np.ones(max(0, len(order) - 1), np.bool_)
+        for column in (columns[:, 0], columns[:, 1], targets):
+            same &= column[order[1:]] == column[order[:-1]]
+        counted[order[1:][same]] = False
+        return counted
+    seen: set[tuple[str, int]] = set()
     for row, (digest, target) in enumerate(zip(digests, targets.tolist(), strict=True)):
         if digest is not None:
             counted[row] = (digest, target) not in seen

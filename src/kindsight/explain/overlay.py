@@ -15,10 +15,11 @@ from kindsight.errors import KindsightError
 from kindsight.explain.saliency import GradCAM, Occlusion, SaliencyMethod, class_weights
 from kindsight.images import InputSpec, resize_image
 from kindsight.models.pooled_maps import MapNetwork
-from kindsight.report.values import Overlay
+from kindsight.report.data import Overlay
 
 __all__ = [
-    "MAX_OVERLAYS", "ExplainedImage", "PlacedMap", "colour_scale", "draw_overlay", "encode",
+    "MAX_OVERLAYS", "ExplainedImage", "PlacedMap", "colour_scale", "draw_heat_map",
+    "draw_overlay", "encode",
     "place_map", "report_overlays", "shrink",
 ]  # fmt: skip
 
@@ -93,6 +94,17 @@ def draw_overlay(image: NDArray[np.uint8], placed: PlacedMap) -> NDArray[np.uint
     mixed = grey * (1 - opacity) + colours * opacity
     mixed = np.where(placed.seen[..., None], mixed, UNSEEN * grey)
     result: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return result
+
+
+def draw_heat_map(placed: PlacedMap) -> NDArray[np.uint8]:
+    """Return a saliency map alone, uint8 RGBA (height, width, 4), to be laid over its image.
+
+    Its opacity is that of :func:`draw_overlay`: 0 where the value is 0.
+    """
+    colours = _colours()[np.rint(255 * placed.values).astype(np.int64)]
+    alpha = 255 * OPACITY * np.sqrt(placed.values)[..., None]
+    result: NDArray[np.uint8] = np.rint(np.concatenate([colours, alpha], axis=-1)).astype(np.uint8)
     return result
 
 

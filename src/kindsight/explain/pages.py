@@ -18,8 +18,8 @@ from kindsight.explain.explanation import Explanation
 from kindsight.explain.overlay import colour_scale, encode, shrink
 from kindsight.explain.saliency import METHODS
 from kindsight.explain.similarity import grid_side
+from kindsight.report.data import FeatureMap
 from kindsight.report.templating import clean, environment
-from kindsight.report.values import FeatureMap
 
 __all__ = ["MappedPrediction", "render_explanations", "render_image_map"]
 

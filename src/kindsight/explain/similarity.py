@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.pooled_maps import PooledMap
-from kindsight.report.values import FeatureMap, MappedImage
+from kindsight.report.data import FeatureMap, MappedImage
 
 __all__ = [
     "MAX_MAPPED", "Neighbour", "TrainingImages", "feature_vector", "grid_side", "map_images",

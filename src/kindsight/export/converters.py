@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.export.litert_file import read_whole
+from kindsight.export.openvino import import_openvino
 from kindsight.export.target import (
     BATCH,
     OOD_SCORE,
@@ -23,6 +23,7 @@ from kindsight.export.target import (
     measure,
 )
 from kindsight.export.targets import TARGETS
+from kindsight.models.formats.tflite import read_whole
 from kindsight.models.runtime import schema
 from kindsight.models.worker.serve import Connection, Job, serve
 
@@ -90,8 +91,7 @@ def _has_data(buffer: Any) -> bool:
 
 def _openvino(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     """Convert a LiteRT file to OpenVINO's format, for batches of any size where it can."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(job["model"])
     try:

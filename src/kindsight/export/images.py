@@ -18,6 +18,7 @@ from kindsight.digest import content_digest
 from kindsight.errors import ImageError, KindsightError, UsageError
 from kindsight.images import resize_image
 from kindsight.images.resize import read_loaded
+from kindsight.network_outputs import Needs, NetworkOutputs
 from kindsight.predictor import Predictor
 from kindsight.runs.record import read_records
 from kindsight.runs.split import open_data
@@ -211,26 +212,37 @@ class _Pixels:
     def __init__(self) -> None:
         self.found: dict[int, NDArray[np.uint8]] = {}
 
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        self.found[row] = pixels
+    @property
+    def needs(self) -> Needs:
+        return Needs(pixels=True)
+
+    def observe(self, rows: NDArray[np.int64], seen: NetworkOutputs) -> None:
+        assert seen.pixels is not None
+        self.found.update(zip(rows.tolist(), seen.pixels, strict=True))
 
 
 def reference_of(
-    bundle: Bundle, images: ExportImages, progress: Progress | None = None
+    bundle: Bundle,
+    images: ExportImages,
+    progress: Progress | None = None,
+    on: str | None = None,
 ) -> Reference:
     """Return the classifier's own predictions for the compared images.
+
+    `on` is as for :class:`kindsight.Predictor`.
 
     Raises
     ------
     UsageError
         If none of the images can be read.
     """
-    predictor, pixels = Predictor(bundle), _Pixels()
+    pixels = _Pixels()
     predictions = []
-    for prediction in predictor.predict_dataset(images.compared, pixels):
-        predictions.append(prediction)
-        if progress is not None:
-            progress("reference", len(predictions), len(images.compared))
+    with Predictor(bundle, on=on) as predictor:
+        for prediction in predictor.predict_dataset(images.compared, pixels):
+            predictions.append(prediction)
+            if progress is not None:
+                progress("reference", len(predictions), len(images.compared))
     rows = tuple(row for row, each in enumerate(predictions) if each.error is None)
     if not rows:
         raise UsageError(f"None of the {images.description} can be read.")

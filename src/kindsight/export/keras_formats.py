@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import KERAS_FILE, Bundle, check_model_file
-from kindsight.export.description import DESCRIPTION_FILE, describe
-from kindsight.export.process import converter_process
 from kindsight.export.target import (
     BATCH,
+    DESCRIPTION_FILE,
     FLOAT32,
     Bounds,
     Calibration,
     ExportedModel,
     Measured,
     Outputs,
+    converter_process,
+    describe,
     joined,
     require,
     version_of,
@@ -38,14 +39,6 @@ SAVED_MODEL_FOLDER = "saved_model"
 CORE_ML_FOLDER = "model.mlpackage"
 
 MAX_DESCRIPTION_BYTES = 64 * 2**20
-
-
-def check_keras_file(bundle: Bundle) -> None:
-    """Raise BundleError if the Keras file is missing or has changed."""
-    check_model_file(
-        bundle, bundle.keras,
-        f"{KERAS_FILE} is missing from {bundle.folder}, or too large. Restore it, or train again.",
-    )  # fmt: skip
 
 
 def convert_keras(job: str, bundle: Bundle, out: Path, **arguments: Any) -> dict[str, Any]:
@@ -71,20 +64,35 @@ def files_below(folder: Path) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True)
-class Onnx:
-    """An ONNX file for batches of any size, run by onnxruntime."""
+class KerasFormat:
+    """A format that is converted from the Keras file; see :class:`.target.Exporter`."""
 
-    name: str = "onnx"
-    title: str = "ONNX, float32"
-    extra: str | None = "onnx"
+    name: str
+    title: str
+    extra: str | None
+    packages: tuple[str, ...]
+    converters: tuple[str, ...]
+    own_process: bool = False
     bounds: Bounds = FLOAT32
     needs_calibration: bool = False
-    own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
         """Raise MissingExtraError without the packages, BundleError without the Keras file."""
-        require(self.title, self.extra, "onnx", "onnxruntime", "tf2onnx", "tensorflow")
-        check_keras_file(bundle)
+        require(self.name, self.extra, *self.packages)
+        check_model_file(
+            bundle, bundle.keras,
+            f"{KERAS_FILE} is missing from {bundle.folder}, or too large. Restore it, or train "
+            "again.",
+        )  # fmt: skip
+
+    def runtime(self) -> dict[str, str]:
+        """Return the versions of the packages that convert and run it."""
+        return version_of(*self.converters)
+
+
+@dataclass(frozen=True)
+class Onnx(KerasFormat):
+    """An ONNX file for batches of any size, run by onnxruntime."""
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -97,10 +105,6 @@ class Onnx:
     def open(self, folder: Path) -> ExportedModel | None:
         """Open ``model.onnx``."""
         return _OnnxModel(folder / ONNX_FILE)
-
-    def runtime(self) -> dict[str, str]:
-        """Return the versions of the converter and of onnxruntime."""
-        return version_of("tensorflow", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime")
 
 
 class _OnnxModel:
@@ -127,20 +131,8 @@ class _OnnxModel:
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class SavedModel(KerasFormat):
     """A TensorFlow SavedModel with signatures for pixels and for image files."""
-
-    name: str = "savedmodel"
-    title: str = "TensorFlow SavedModel, float32, for pixels and image files"
-    extra: str | None = "train"
-    bounds: Bounds = FLOAT32
-    needs_calibration: bool = False
-    own_process: bool = True
-
-    def check(self, bundle: Bundle) -> None:
-        """Raise MissingExtraError without TensorFlow, BundleError without the Keras file."""
-        require(self.title, self.extra, "tensorflow")
-        check_keras_file(bundle)
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -154,10 +146,6 @@ class SavedModel:
         """Open ``saved_model`` in a process with TensorFlow."""
         facts = read_json(folder / DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
         return _SavedModelModel(folder / SAVED_MODEL_FOLDER, len(facts["classes"]))
-
-    def runtime(self) -> dict[str, str]:
-        """Return the version of TensorFlow."""
-        return version_of("tensorflow", "tensorflow-cpu", "keras")
 
 
 class _SavedModelModel:
@@ -194,20 +182,8 @@ class _SavedModelModel:
 
 
 @dataclass(frozen=True)
-class CoreML:
+class CoreML(KerasFormat):
     """An ML package for iOS and macOS. It can be run on macOS only."""
-
-    name: str = "coreml"
-    title: str = "Core ML, float32 (run on macOS only)"
-    extra: str | None = "coreml"
-    bounds: Bounds = FLOAT32
-    needs_calibration: bool = False
-    own_process: bool = False
-
-    def check(self, bundle: Bundle) -> None:
-        """Raise MissingExtraError without the packages, BundleError without the Keras file."""
-        require(self.title, self.extra, "coremltools", "tensorflow")
-        check_keras_file(bundle)
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -221,10 +197,6 @@ class CoreML:
     def open(self, folder: Path) -> ExportedModel | None:
         """Open ``model.mlpackage`` on macOS; None elsewhere."""
         return _CoreMLModel(folder / CORE_ML_FOLDER) if sys.platform == "darwin" else None
-
-    def runtime(self) -> dict[str, str]:
-        """Return the version of the converter."""
-        return version_of("coremltools", "tensorflow", "tensorflow-cpu")
 
 
 class _CoreMLModel:
@@ -244,4 +216,15 @@ class _CoreMLModel:
         del self._model
 
 
-ONNX_TARGET, SAVEDMODEL_TARGET, COREML_TARGET = Onnx(), SavedModel(), CoreML()
+ONNX_TARGET = Onnx(
+    "onnx", "ONNX, float32", "onnx", ("onnx", "onnxruntime", "tf2onnx", "tensorflow"),
+    ("tensorflow", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime"),
+)  # fmt: skip
+SAVEDMODEL_TARGET = SavedModel(
+    "savedmodel", "TensorFlow SavedModel, float32, for pixels and image files", "train",
+    ("tensorflow",), ("tensorflow", "tensorflow-cpu", "keras"), own_process=True,
+)  # fmt: skip
+COREML_TARGET = CoreML(
+    "coreml", "Core ML, float32 (run on macOS only)", "coreml", ("coremltools", "tensorflow"),
+    ("coremltools", "tensorflow", "tensorflow-cpu"),
+)  # fmt: skip

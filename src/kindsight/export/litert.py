@@ -1,6 +1,7 @@
 """LiteRT: the bundle's own network from pixels to probabilities, without TensorFlow.
 
-In float32 and float16 it needs nothing but kindsight itself; ai-edge-quantizer writes int8.
+In float32 and float16 it needs nothing but kindsight itself, which rewrites the weights in the
+file; ai-edge-quantizer writes int8.
 """
 
 from __future__ import annotations
@@ -17,15 +18,6 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.errors import KindsightError
-from kindsight.export.description import describe
-from kindsight.export.litert_file import (
-    compact,
-    count_convolutions,
-    count_int8_weights,
-    name_tensors_apart,
-    to_float16,
-)
-from kindsight.export.process import converter_process
 from kindsight.export.target import (
     FLOAT16,
     FLOAT32,
@@ -35,12 +27,21 @@ from kindsight.export.target import (
     Bounds,
     Calibration,
     Outputs,
+    converter_process,
+    describe,
     require,
     version_of,
 )
 from kindsight.models.formats.assemble import METADATA_NAME, PIXELS
-from kindsight.models.formats.tflite import SIGNATURE, read_tflite
-from kindsight.models.runtime import InterpreterPool
+from kindsight.models.formats.tflite import (
+    SIGNATURE,
+    aligned_buffer,
+    compact,
+    pack_whole,
+    read_tflite,
+    read_whole,
+)
+from kindsight.models.runtime import InterpreterPool, schema
 from kindsight.threads import count_cores, map_ordered
 
 __all__ = [
@@ -51,9 +52,135 @@ __all__ = [
     "MODEL_FILE",
     "LiteRT",
     "LiteRTModel",
+    "count_convolutions",
+    "count_int8_weights",
     "float16_tflite",
     "probabilities_tflite",
+    "to_float16",
 ]
+
+WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+"""Operators whose second input may have float16 weights."""
+
+SMALL = 1024
+"""Weights of fewer numbers stay float32: they take no space, and a conversion does."""
+
+
+def to_float16(content: bytes) -> bytes:
+    """Return a LiteRT file with the weights of its layers in float16.
+
+    LiteRT converts them to float32 when it loads the file and computes in float32. Biases and the
+    small tables between layers stay float32.
+    """
+    types, model = schema(), read_whole(content)
+    wanted = {getattr(types.BuiltinOperator, name) for name in WEIGHTS}
+    code = _dequantize_code(model)
+    for graph in model.subgraphs:
+        replaced: dict[int, int] = {}
+        conversions = []
+        for operator in graph.operators:
+            if _builtin(model, operator) not in wanted:
+                continue
+            weights = int(operator.inputs[1])
+            if not _is_large_float(model, graph.tensors[weights]):
+                continue
+            if weights not in replaced:
+                replaced[weights] = _halve(model, graph, weights)
+                conversions.append(_conversion(code, replaced[weights], weights))
+        # Before the operators that use the weights.
+        graph.operators = [*conversions, *graph.operators]
+    return pack_whole(model)
+
+
+def name_tensors_apart(content: bytes) -> bytes:
+    """Return a LiteRT file whose tensors have different names: ai-edge-quantizer needs that."""
+    model = read_whole(content)
+    for graph in model.subgraphs:
+        ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
+        taken = {graph.tensors[number].name for number in ends}
+        for number, tensor in enumerate(graph.tensors):
+            name = tensor.name or b""
+            if number not in ends and name in taken:
+                tensor.name = name + b"#%d" % number
+            taken.add(tensor.name)
+    return pack_whole(model)
+
+
+def count_convolutions(content: bytes) -> tuple[int, int]:
+    """Return how many convolutions have int8 inputs, weights and outputs, and how many there are.
+
+    Of dynamic-range quantisation, with float32 inputs and outputs, see :func:`count_int8_weights`.
+    """
+    return _count(content, ("CONV_2D", "DEPTHWISE_CONV_2D"), whole=True)
+
+
+def count_int8_weights(content: bytes) -> tuple[int, int]:
+    """Return how many convolutions have int8 weights, and how many there are."""
+    return _count(content, ("CONV_2D", "DEPTHWISE_CONV_2D"), whole=False)
+
+
+def _count(content: bytes, names: tuple[str, ...], *, whole: bool) -> tuple[int, int]:
+    types, model = schema(), read_whole(content)
+    wanted = {getattr(types.BuiltinOperator, name) for name in names}
+    found = total = 0
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if _builtin(model, operator) not in wanted:
+                continue
+            total += 1
+            ends = [operator.inputs[1]]
+            if whole:
+                ends += [operator.inputs[0], *operator.outputs]
+            found += all(graph.tensors[int(end)].type == types.TensorType.INT8 for end in ends)
+    return found, total
+
+
+def _builtin(model: Any, operator: Any) -> int:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def _is_large_float(model: Any, tensor: Any) -> bool:
+    data = model.buffers[tensor.buffer].data
+    large = data is not None and len(data) >= 4 * SMALL
+    return bool(large and tensor.type == schema().TensorType.FLOAT32)
+
+
+def _halve(model: Any, graph: Any, number: int) -> int:
+    """Add a float16 copy of a constant tensor, which becomes computed; return the copy's number."""
+    types = schema()
+    tensor = graph.tensors[number]
+    values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4")
+    limit = np.finfo(np.float16).max
+    half = values.clip(-limit, limit).astype("<f2")
+    model.buffers.append(aligned_buffer(half.view(np.uint8)))
+    copy = types.TensorT()
+    copy.name, copy.shape = (tensor.name or b"weights") + b"/float16", tensor.shape
+    copy.type, copy.buffer, copy.hasRank = types.TensorType.FLOAT16, len(model.buffers) - 1, True
+    graph.tensors.append(copy)
+    tensor.buffer = 0  # the empty one
+    return len(graph.tensors) - 1
+
+
+def _conversion(code: int, source: int, target: int) -> Any:
+    types = schema()
+    operator = types.OperatorT()
+    operator.opcodeIndex = code
+    operator.inputs = np.array([source], np.int32)
+    operator.outputs = np.array([target], np.int32)
+    operator.builtinOptionsType = types.BuiltinOptions.DequantizeOptions
+    operator.builtinOptions = types.DequantizeOptionsT()
+    return operator
+
+
+def _dequantize_code(model: Any) -> int:
+    types = schema()
+    code = types.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.DEQUANTIZE
+    code.version = 3  # the first with float16
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
 
 MODEL_FILE = "model.tflite"
 
@@ -150,7 +277,7 @@ class QuantizedLiteRT:
 
     def check(self, bundle: Bundle) -> None:
         """Raise MissingExtraError without ai-edge-quantizer."""
-        require(self.title, self.extra, "ai_edge_quantizer")
+        require(self.name, self.extra, "ai_edge_quantizer")
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -190,7 +317,7 @@ class QuantizedLiteRT:
         return version_of("ai-edge-litert", "ai-edge-quantizer")
 
 
-DYNAMIC_TARGET = QuantizedLiteRT("litert-dynamic", "LiteRT, dynamic range (int8 weights)", False)
+DYNAMIC_TARGET = QuantizedLiteRT("litert-dynamic", "LiteRT, int8 weights", False)
 INT8_TARGET = QuantizedLiteRT("litert-int8", "LiteRT, int8 convolutions, calibrated", True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.export.description import describe
 from kindsight.export.keras_formats import properties
 from kindsight.export.litert import probabilities_tflite
-from kindsight.export.process import converter_process
 from kindsight.export.target import (
     BATCH,
     FLOAT16,
@@ -23,13 +22,15 @@ from kindsight.export.target import (
     Calibration,
     ExportedModel,
     Outputs,
+    converter_process,
+    describe,
     joined,
     require,
     version_of,
 )
 from kindsight.models.formats.assemble import PIXELS
 
-__all__ = ["OPENVINO_FLOAT16_TARGET", "OPENVINO_TARGET"]
+__all__ = ["OPENVINO_FLOAT16_TARGET", "OPENVINO_TARGET", "import_openvino"]
 
 XML_FILE = "model.xml"
 
@@ -48,7 +49,7 @@ class OpenVINO:
 
     def check(self, bundle: Bundle) -> None:
         """Raise MissingExtraError without OpenVINO."""
-        require(self.title, self.extra, "openvino")
+        require(self.name, self.extra, "openvino")
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -75,10 +76,20 @@ class OpenVINO:
         return version_of("openvino")
 
 
+def import_openvino() -> Any:
+    """Return the package openvino, imported without its telemetry.
+
+    On import, it would send a report to its makers, from a process that can hang without network.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class _OpenVINOModel:
     def __init__(self, path: Path) -> None:
-        import openvino
-
+        openvino = import_openvino()
         core = openvino.Core()
         # Some processors would compute in bfloat16 by default.
         self._model = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from kindsight.bundle import Bundle
 from kindsight.digest import file_digest
 from kindsight.errors import KindsightError, ParityError, UsageError
-from kindsight.export.description import DESCRIPTION_FILE, FORMAT, describe
 from kindsight.export.images import ExportImages, Reference, read_pixels, reference_of
 from kindsight.export.kit.write import Kit, make_kit
-from kindsight.export.process import converter_process
 from kindsight.export.proof import Proof, prove
-from kindsight.export.target import Exporter, Outputs, version_of
+from kindsight.export.target import (
+    DESCRIPTION_FILE,
+    FORMAT,
+    Exporter,
+    Outputs,
+    converter_process,
+    describe,
+    version_of,
+)
 from kindsight.files import write_json, write_text
+from kindsight.storage.files import check_local
 from kindsight.training.common import Progress
 from kindsight.uncertainty.prediction import Decisions
 
@@ -87,7 +94,8 @@ class Export:
 
 
 def check_folders(targets: Sequence[Exporter], out: str | os.PathLike[str]) -> None:
-    """Raise UsageError if the folder of a target exists."""
+    """Raise UsageError if the folder of a target exists, or cannot be on a local disk."""
+    check_local(out, "`out`")
     for target in targets:
         folder = Path(out, target.name)
         if os.path.lexists(folder):
@@ -117,6 +125,7 @@ def export_bundle(
     *,
     accept: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> Iterator[Export]:
     """Convert a bundle for each target and yield the results, one after the other.
 
@@ -133,6 +142,9 @@ def export_bundle(
         Whether an export that exceeds its bounds is written nevertheless.
     progress : callable, optional
         Called with (stage, done, total).
+    on : str, optional
+        Where the images are read and the classifier's own predictions are computed, as for
+        :class:`kindsight.Predictor`; exports are run here.
 
     Raises
     ------
@@ -143,7 +155,7 @@ def export_bundle(
     """
     folder = Path(out)
     check_export(bundle, targets, folder)
-    return _export_each(bundle, targets, folder, images, accept, progress or (lambda *_: None))
+    return _export_each(bundle, targets, folder, images, accept, progress or (lambda *_: None), on)
 
 
 def raise_failures(exports: Sequence[Export]) -> None:
@@ -160,8 +172,9 @@ def _export_each(
     images: ExportImages,
     accept: bool,
     progress: Progress,
+    on: str | None,
 ) -> Iterator[Export]:
-    reference = reference_of(bundle, images, progress)
+    reference = reference_of(bundle, images, progress, on)
     decisions, kit = Decisions.load(bundle), make_kit(bundle)
     for target in targets:
         progress(f"Exporting to {target.name}", 0, 0)

@@ -1,4 +1,4 @@
-"""What a target of an export is: it converts a bundle, and runs the result."""
+"""What a target of an export is: it converts a bundle, and runs the result; what targets share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.errors import MissingExtraError
+from kindsight.models.formats.assemble import PIXELS
+from kindsight.models.formats.tflite import read_tflite
+
+if TYPE_CHECKING:
+    from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
     "BATCH",
+    "DESCRIPTION_FILE",
     "FLOAT16",
     "FLOAT32",
+    "FORMAT",
     "INT8",
     "OOD_SCORE",
     "PROBABILITIES",
@@ -33,6 +40,8 @@ __all__ = [
     "Measured",
     "Outputs",
     "TimedModel",
+    "converter_process",
+    "describe",
     "is_installed",
     "joined",
     "measure",
@@ -140,7 +149,7 @@ class Exporter(Protocol):
 
     @property
     def title(self) -> str:
-        """One line for the help and the table."""
+        """A few words about it, for lists."""
 
     @property
     def extra(self) -> str | None:
@@ -178,10 +187,10 @@ def is_installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-def require(title: str, extra: str | None, *modules: str) -> None:
+def require(name: str, extra: str | None, *modules: str) -> None:
     """Raise MissingExtraError, with the command that installs the extra, if a module is missing."""
     if extra is not None and not is_installed(*modules):
-        raise MissingExtraError(f"An export to {title}", extra)
+        raise MissingExtraError(f"The format {name}", extra)
 
 
 def version_of(*packages: str) -> dict[str, str]:
@@ -215,3 +224,59 @@ def measure(predict: Callable[[NDArray[Any]], Outputs], pixels: NDArray[Any]) ->
     outputs = predict(pixels)
     seconds = time.perf_counter() - started
     return Measured(outputs, statistics.median(times[WARM_UP:]), len(pixels) / seconds)
+
+
+# What targets share
+
+JOB_SECONDS = 3600.0
+"""Most seconds of one job: large networks on slow machines take minutes."""
+
+
+def converter_process(*, with_keras: bool = False) -> KerasProcess:
+    """Return a process with the jobs of :mod:`.converters`, or those of :mod:`.keras_jobs`.
+
+    A converter may end its process, print, or change settings of a library: never in the user's
+    own process.
+    """
+    from kindsight.models.worker.process import KerasProcess
+
+    module = "keras_jobs" if with_keras else "converters"
+    return KerasProcess(
+        JOB_SECONDS, module=f"kindsight.export.{module}", name="converter process",
+        with_keras=with_keras,
+    )  # fmt: skip
+
+
+DESCRIPTION_FILE = "model.json"
+
+FORMAT = 1
+"""Version of ``model.json`` and ``export.json``."""
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Return the content of ``model.json``.
+
+    Probabilities are calibrated: the network divides its logits by the temperature itself, which is
+    here for information. A prediction is unknown where its out-of-distribution score is above
+    ``thresholds.unknown``, else unsure where its highest probability is below
+    ``thresholds.unsure``; null where there is no such rule.
+    """
+    parts = bundle.uncertainty
+    scored = read_tflite(bundle.tflite).second_output is not None
+    return {
+        "format": FORMAT,
+        "classes": list(bundle.classes),
+        "input": {
+            "name": PIXELS,
+            "shape": [None, *bundle.spec.size, 3],
+            "values": "RGB, 0 to 255; scaling is inside the network",
+            "resize": bundle.spec.to_dict(),
+        },
+        "outputs": [PROBABILITIES, OOD_SCORE] if scored else [PROBABILITIES],
+        "temperature": bundle.temperature,
+        "thresholds": {
+            "unsure": parts.get("unsure", {}).get("threshold"),
+            "unknown": parts.get("unknown", {}).get("threshold"),
+        },
+        "backbone": bundle.backbone,
+    }

@@ -10,7 +10,7 @@ from kindsight.errors import ImageError
 
 __all__ = [
     "HEAD_BYTES", "HEIF_MODULES", "READABLE", "check_size", "corrupt", "detect_format",
-    "heif_module", "truncated",
+    "file_ending", "heif_module", "truncated",
 ]  # fmt: skip
 
 READABLE = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG 2000", "ICO")
@@ -63,6 +63,14 @@ _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 _NETPBM = re.compile(rb"P[1-6][\s#]")
 _BEFORE_SVG = ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">"))
+
+
+_ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG 2000": "jp2"}
+
+
+def file_ending(name: str) -> str:
+    """Return the usual ending of a format's files, without the dot."""
+    return _ENDINGS.get(name, name.lower())
 
 
 def detect_format(data: bytes) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "GRID", "ORIENTATIONS", "hamming", "oriented_hashes", "perceptual_hash", "perceptual_hashes",
-    "small_grey",
+    "GRID", "ORIENTATIONS", "hamming", "image_hash", "oriented_hashes", "perceptual_hash",
+    "perceptual_hashes", "popcount", "small_grey",
 ]  # fmt: skip
 
 GRID = 32
@@ -27,6 +27,9 @@ GRID = 32
 
 SIDE = 16
 """Rows and columns of coefficients in the hash."""
+
+BLOCK = 1 << 14
+"""Hashes transposed at once, at 600 bytes each."""
 
 # Coefficients below this fraction of the image's contrast can change when it is stored anew: they
 # count as not positive, so that a symmetric image has a stable hash.
@@ -82,7 +85,11 @@ def oriented_hashes(
     """
     transposed, mirrored, upended = orientation
     if transposed:
-        hashes = _pack(_unpack(hashes).transpose(0, 2, 1))
+        blocks = [
+            _pack(_unpack(hashes[at : at + BLOCK]).transpose(0, 2, 1))
+            for at in range(0, max(1, len(hashes)), BLOCK)
+        ]
+        hashes = np.concatenate(blocks)
     odd = np.arange(SIDE) % 2 == 1
     changed = (odd[None, :] & mirrored) ^ (odd[:, None] & upended)
     oriented: NDArray[np.uint64] = hashes ^ _pack(changed[None])
@@ -91,15 +98,17 @@ def oriented_hashes(
 
 def hamming(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the number of bits in which hashes differ, along the last axis."""
-    counts: NDArray[np.int64] = _popcount(first ^ second).sum(axis=-1, dtype=np.int64)
+    counts: NDArray[np.int64] = popcount(first ^ second).sum(axis=-1, dtype=np.int64)
     return counts
 
 
-def _popcount(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def popcount(values: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint8]:
+    """Return the number of bits set in each of some unsigned integers, uint8 of their shape."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         counted: NDArray[np.uint8] = np.bitwise_count(values)
         return counted
-    octets = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 8)
+    size = values.dtype.itemsize
+    octets = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, size)
     bits: NDArray[np.uint8] = _BITS_OF_BYTE[octets].sum(axis=-1, dtype=np.uint8)
     return bits
 
@@ -137,3 +146,10 @@ def _unpack(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     bits = np.empty((len(hashes), SIDE * SIDE), np.bool_)
     bits[:, _order()] = flat.astype(np.bool_)
     return bits.reshape(-1, SIDE, SIDE)
+
+
+def image_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the perceptual hash of a resized image, uint8 (h, w, 3), RGB: uint64 (4,)."""
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    # In two steps, as training computes it from its stored 64x64 images: bit-identical.
+    return perceptual_hash(small_grey(small_grey(grey, 64)))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kindsight.errors import ImageError, SettingsError, UsageError
+from kindsight.errors import DatasetError, ImageError, SettingsError, StorageError, UsageError
 from kindsight.images.convert import (
     LowBytes,
     ValueRange,
@@ -42,6 +42,7 @@ from kindsight.images.pillow_decoder import (
     translated_errors,
 )
 from kindsight.images.tiff import check_tiff
+from kindsight.storage.address import MEMBER, is_address, split_member
 
 __all__ = [
     "MAX_BYTES", "MAX_PIXELS", "ImageSource", "read_bytes", "read_image", "read_with_metadata",
@@ -75,13 +76,21 @@ _TEXTS_WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file, never empty; pipes and devices are refused.
 
+    - `path`: a local path; an address, such as ``s3://bucket/cat/1.jpg``; or a file in a tar file,
+      ``photos.tar!cat/1.jpg``.
+
     Raises
     ------
     ImageError
         ``missing``, ``no-permission``, ``not-an-image`` (a folder, a pipe), ``empty``,
-        ``too-large`` (more than `max_bytes`), or ``corrupt`` if the disk fails.
+        ``too-large`` (more than `max_bytes`), ``corrupt`` if the disk fails, or ``unreachable``
+        if the storage at an address cannot be used now.
     """
     name = os.fspath(path)
+    if isinstance(name, str) and ("://" in name or MEMBER in name.lower()):
+        data = _read_elsewhere(name, max_bytes)
+        if data is not None:
+            return data
     try:
         status = os.stat(name)  # noqa: PTH116 (called once per image; Path is slower)
         if not stat.S_ISREG(status.st_mode):
@@ -104,6 +113,51 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
         raise ImageError("corrupt", "The disk could not read the file.", name) from error
     if not data:
         raise ImageError("empty", "The file is empty.", name)
+    return data
+
+
+def _read_elsewhere(name: str, max_bytes: int) -> bytes | None:
+    """Return the content of a file at an address or in a tar file; None for an ordinary file."""
+    remote, member = is_address(name), split_member(name)
+    if not remote and (member is None or os.path.lexists(name)):
+        return None
+    try:
+        data = _read_member(name, *member, max_bytes) if member else _fetch(name, max_bytes)
+    except PermissionError:
+        raise ImageError("no-permission", "No permission to read the file.", name) from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, DatasetError):
+        raise ImageError("missing", "There is no such file.", name) from None
+    except StorageError as error:
+        raise ImageError("unreachable", str(error), name) from error
+    except OSError as error:
+        raise ImageError("corrupt", "The disk could not read the file.", name) from error
+    if len(data) > max_bytes:
+        raise ImageError(
+            "too-large", f"The file has more than {max_bytes:,} bytes, the limit.", name
+        )
+    if not data:
+        raise ImageError("empty", "The file is empty.", name)
+    return data
+
+
+def _fetch(address: str, max_bytes: int) -> bytes:
+    from kindsight.storage.access import read
+
+    return read(address, max_bytes)
+
+
+def _read_member(
+    name: str, shard: str, place: tuple[int, int] | None, member: str, max_bytes: int
+) -> bytes:
+    from kindsight.storage.shards import find_member, read_part
+
+    place = place or find_member(shard, member)
+    if place is None:
+        raise FileNotFoundError
+    offset, size = place
+    data = read_part(shard, offset, offset + min(size, max_bytes + 1))
+    if len(data) < min(size, max_bytes):
+        raise ImageError("truncated", "The tar file ends within this file.", name)
     return data
 
 

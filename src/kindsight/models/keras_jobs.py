@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kindsight.models.backbones.features import build_feature_model, build_network
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.formats.assemble import PIXELS
-from kindsight.models.formats.tflite import read_tflite
+from kindsight.models.formats.tflite import compact, read_tflite
 from kindsight.models.graph import fold_batch_norm
 from kindsight.models.heads import FEATURES
 from kindsight.models.networks.feature_maps import collect_maps, write_maps
@@ -65,7 +65,7 @@ def _build(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     target.write_bytes(convert_to_litert(model))
     graph = read_tflite(target)
     graph.name_ends(PIXELS, {FEATURES: graph.output})
-    content = bytes(graph.to_bytes())
+    content = compact(bytes(graph.to_bytes()))
     target.write_bytes(content)
     return {
         "difference": check_agreement(model, content),

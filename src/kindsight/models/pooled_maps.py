@@ -77,6 +77,8 @@ class MapNetwork:
         The LiteRT file of a classifier, from pixels to logits.
     threads : int
         Threads of one run.
+    content : bytes, optional
+        Content of the file, which then is not read.
 
     Attributes
     ----------
@@ -91,10 +93,12 @@ class MapNetwork:
         If the file is missing, damaged, or cannot be run.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], threads: int = 1, content: bytes | None = None
+    ) -> None:
         self.path = Path(path)
         with damage_as_weights_error(path):
-            graph = _Graph(read_tflite(path))
+            graph = _Graph(read_tflite(path, content))
             self.maps = graph.pooled_maps()
             if not self.maps:
                 raise KindsightError(
@@ -102,8 +106,8 @@ class MapNetwork:
                     "there is no Grad-CAM. Use the method occlusion."
                 )
             self._graph = graph
-            content = graph.with_outputs([each.tensor for each in self.maps])
-        self._interpreter = make_interpreter(content, threads)
+            with_maps = graph.with_outputs([each.tensor for each in self.maps])
+        self._interpreter = make_interpreter(with_maps, threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         # In the order of the outputs, whatever their numbers in the interpreter.
         self._outputs = [each["index"] for each in self._interpreter.get_output_details()]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import BundleError, KindsightError, ParityError, WeightsError
+from kindsight.files import standard_error_hidden
 from kindsight.threads import count_cores
 
 __all__ = [
@@ -91,19 +92,9 @@ def _delegate_message_hidden() -> Iterator[None]:
         yield
         return
     with _first_interpreter:
-        try:
-            stderr = os.dup(2)
-        except OSError:  # a program without a standard error
+        with standard_error_hidden():
             yield
-            return
-        try:
-            with open(os.devnull, "wb") as null:  # noqa: PTH123 - devnull is not a path on Windows
-                os.dup2(null.fileno(), 2)
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            _message_printed.set()
+        _message_printed.set()
 
 
 def schema() -> Any:
@@ -119,14 +110,17 @@ class Interpreter:
 
     The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n), and maybe to a
     second output, float32 (1, m), such as an out-of-distribution score. `threads` are used by one
-    run. ``size`` is (height, width), ``width`` is n, ``second_width`` is m, 0 without a second
-    output. BundleError for any other file.
+    run. `content` is that of the file, which then is not read. ``size`` is (height, width),
+    ``width`` is n, ``second_width`` is m, 0 without a second output. BundleError for any other
+    file.
     """
 
-    def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str], threads: int = 1, content: bytes | None = None
+    ) -> None:
         self.path = Path(model)
         try:
-            self._interpreter = make_interpreter(self.path, threads)
+            self._interpreter = make_interpreter(content or self.path, threads)
             (input_,) = self._interpreter.get_input_details()
             output, *more = self._interpreter.get_output_details()
             if len(more) > 1:
@@ -182,18 +176,32 @@ class InterpreterPool:
     """Interpreters of one model for several threads, created when first needed.
 
     Two runs in parallel use two cores better than one run with two threads. `workers` is the number
-    of parallel runs; default: the number of cores.
+    of parallel runs; default: the number of cores. `content` is as for :class:`Interpreter`.
     """
 
-    def __init__(self, model: str | os.PathLike[str], workers: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        workers: int | None = None,
+        content: bytes | None = None,
+    ) -> None:
         self.workers = workers or count_cores()
-        self._model = model
-        first = Interpreter(model)
+        self._model, self._content = model, content
+        first = Interpreter(model, content=content)
         self.size, self.width, self.second_width = first.size, first.width, first.second_width
         self._free: queue.LifoQueue[Interpreter | None] = queue.LifoQueue()
         for _ in range(self.workers - 1):
             self._free.put(None)
         self._free.put(first)
+
+    def load_all(self) -> None:
+        """Create all interpreters now, before the first run."""
+        taken = [self._free.get() for _ in range(self.workers)]
+        for interpreter in taken:
+            self._free.put(interpreter or self._make())
+
+    def _make(self) -> Interpreter:
+        return Interpreter(self._model, content=self._content)
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model on one image, waiting for a free interpreter."""
@@ -212,7 +220,7 @@ class InterpreterPool:
         interpreter = self._free.get()
         try:
             if interpreter is None:
-                interpreter = Interpreter(self._model)
+                interpreter = self._make()
             return [interpreter.run(image) for image in images]
         finally:
             self._free.put(interpreter)
@@ -288,11 +296,14 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
     ParityError when that is above `tolerance`, or an output is not finite.
     """
     images = make_images(CHECKED_IMAGES, model.input_shape[1:3])
-    outputs = model(images, training=False)
-    outputs = outputs if isinstance(outputs, list) else [outputs]
+    # One by one: the activations of all layers are in memory at once, 50 MB for an image.
+    rows = [model(images[at : at + 1], training=False) for at in range(len(images))]
+    by_row = [
+        [np.asarray(output) for output in (row if isinstance(row, list) else [row])] for row in rows
+    ]
     differences = [
         np.abs(run_litert(converted, images, number) - expected).max() / np.abs(expected).max()
-        for number, expected in enumerate(map(np.asarray, outputs))
+        for number, expected in enumerate(map(np.concatenate, zip(*by_row, strict=True)))
     ]
     difference = float(np.max(differences))
     # A NaN fails, too.

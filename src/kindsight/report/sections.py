@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.evaluation import Evaluation
-from kindsight.report.data import Predictions, ReportData
+from kindsight.report.data import (
+    FeatureMap,
+    LearningCurve,
+    Overlay,
+    Predictions,
+    ReportData,
+    RiskCoverage,
+    Slice,
+    UnknownScore,
+)
 from kindsight.report.drawing.charts import (
     STYLES,
     Mark,
@@ -26,14 +35,6 @@ from kindsight.report.drawing.figures import IntervalRow, scale_start
 from kindsight.report.format import amount, elide, percent
 from kindsight.report.results import MAX_ROWS
 from kindsight.report.templating import is_small_image
-from kindsight.report.values import (
-    FeatureMap,
-    LearningCurve,
-    Overlay,
-    RiskCoverage,
-    Slice,
-    UnknownScore,
-)
 
 __all__ = [
     "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_ranking",

@@ -23,8 +23,10 @@ from kindsight.dataset.names import quoted, quoted_list
 from kindsight.errors import CacheError, DatasetError, SettingsError
 from kindsight.evaluation import distinct_images
 from kindsight.evaluation.slices import Slice, SliceColumn, find_slices
-from kindsight.report.values import Slice as ReportSlice
+from kindsight.report.data import Slice as ReportSlice
 from kindsight.runs.record import RunRecord
+from kindsight.storage.address import undirected
+from kindsight.storage.files import is_file
 
 if TYPE_CHECKING:
     from kindsight.dataset_evaluation import DatasetEvaluation
@@ -255,13 +257,16 @@ def _header(data: str, options: DataOptions) -> tuple[str, ...]:
         PARQUET_ENDINGS,
         CsvTable,
         ParquetTable,
+        is_file_of_images,
     )
     from kindsight.dataset.loaders.tables import find_columns
 
-    if not os.path.isfile(data) or data.lower().endswith(ARRAY_ENDINGS):  # noqa: PTH113
+    if not is_file_of_images(data) or not is_file(data):
+        return ()
+    if undirected(data).lower().endswith(ARRAY_ENDINGS):
         return ()
     table: CsvTable | ParquetTable
-    if data.lower().endswith(PARQUET_ENDINGS):
+    if undirected(data).lower().endswith(PARQUET_ENDINGS):
         table = ParquetTable(data)
     else:
         table = CsvTable(data, options.encoding)

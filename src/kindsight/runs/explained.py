@@ -14,9 +14,8 @@ from kindsight.errors import KindsightError, UsageError
 from kindsight.explain.overlay import ExplainedImage, report_overlays
 from kindsight.explain.similarity import MAX_MAPPED, TrainingImages, map_images
 from kindsight.models.pooled_maps import MapNetwork
-from kindsight.report.data import Predictions
+from kindsight.report.data import FeatureMap, Overlay, Predictions
 from kindsight.report.gallery import confident_mistakes
-from kindsight.report.values import FeatureMap, Overlay
 from kindsight.runs.feature_vectors import run_vectors
 from kindsight.runs.record import RunImage, RunRecord, load_run
 from kindsight.training.common import Progress

@@ -21,10 +21,13 @@ from kindsight.dataset.reading.process_images import process_images
 from kindsight.digest import file_digest
 from kindsight.errors import CacheError, ImageError, KindsightError
 from kindsight.explain.similarity import TrainingImages, feature_vector, unit_rows
+from kindsight.images.read import read_bytes
 from kindsight.models.pooled_maps import MapNetwork, PooledMap
 from kindsight.runs.record import RunImage
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data
+from kindsight.storage.address import join, parent, split_member
+from kindsight.storage.files import is_file
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
@@ -293,20 +296,20 @@ class _Source:
     def find(self, path: str) -> str | None:
         """Return the file of an image, if it is where it was; None for an image in memory."""
         for folder in self._folders():
-            file = folder / path
-            with suppress(OSError, ValueError):
-                if file.is_file():
-                    return str(file)
+            file = join(folder, path)
+            with suppress(OSError, ValueError, KindsightError):
+                if is_file(file) or (split_member(file) is not None and read_bytes(file)):
+                    return file
         return None
 
-    def _folders(self) -> Iterator[Path]:
+    def _folders(self) -> Iterator[str]:
         if self.dataset is not None and self.dataset.arrays is None:
-            yield self.dataset.root or Path()
+            yield str(self.dataset.root or "")
         if self.settings is None:
             return
         found = self.settings
         values: list[Any] = [found.root, found.data, found.validation_data, found.test_data]
         for value in values:
             if value:
-                yield Path(str(value))
-                yield Path(str(value)).parent
+                yield str(value)
+                yield parent(str(value))

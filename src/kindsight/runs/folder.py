@@ -10,9 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from kindsight.dataset.loaders.table_files import is_file_of_images
 from kindsight.errors import SettingsError, UsageError
 from kindsight.files import clear_leftovers
 from kindsight.runs.settings import TrainSettings
+from kindsight.storage.address import is_address, title_of
+from kindsight.storage.files import check_local
 
 __all__ = ["FOLDS_FILE", "FOLDS_TABLE", "claim_run", "data_name"]
 
@@ -43,7 +46,7 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
     Without ``settings.run``, an interrupted run with the same settings is continued; otherwise the
     folder is named after the data and the next number. ``settings.run`` is a name below
     ``settings.runs``, or a path if it contains a path separator. As long as nothing is trained, a
-    named run takes other settings, and an error leaves no folder behind.
+    named run takes other settings, and an error leaves no folder behind. Both are on a local disk.
 
     - `settings`: written to the folder as ``settings.toml``.
 
@@ -58,6 +61,8 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
         If the named run is finished, is a training with other settings, or is in use by another
         process.
     """
+    check_local(settings.run or "", "`run`")
+    check_local(settings.runs or "", "`runs`")
     missing = _missing_folders(run_path(settings) if settings.run else Path(settings.runs))
     folder, lock = _claim_named(settings) if settings.run else _claim_numbered(settings)
     try:
@@ -85,6 +90,9 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
 
 def data_name(settings: TrainSettings) -> str:
     """Return the name of the data, after which runs are named."""
+    if is_address(settings.data):
+        name = title_of(settings.data)
+        return (name.rpartition(".")[0] if is_file_of_images(settings.data) else name) or "run"
     data = Path(settings.data).resolve()
     return (data.stem if data.is_file() else data.name) or "run"
 

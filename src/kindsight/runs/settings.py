@@ -15,7 +15,7 @@ from kindsight.encoding import escape_name, unescape_name
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 from kindsight.options import OPTIONS
-from kindsight.training.network.presets import without_preset
+from kindsight.training.network.settings import without_preset
 from kindsight.training.option_rules import option_faults, plain_value, unknown_name_fault
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import foreign_options, make_training, of_use

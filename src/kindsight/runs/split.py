@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, all_checks, measure_dataset, run_checks
 from kindsight.dataset import ImageDataset, open_splits, with_value_range
+from kindsight.dataset.columns.convert import as_codes
 from kindsight.dataset.names import quoted_list
 from kindsight.dataset.splits.from_file import write_split
 from kindsight.dataset.splits.leakage import LEAKAGE_FILE, Leakage, write_leakage
@@ -89,7 +90,7 @@ def open_data(settings: TrainSettings) -> ImageDataset:
 
 def rows_of(dataset: ImageDataset, split: str) -> NDArray[np.int64]:
     """Return the rows of one split."""
-    return np.array([row for row, name in enumerate(dataset.split) if name == split], np.int64)
+    return dataset.rows_in(split)
 
 
 def split_images(
@@ -136,7 +137,9 @@ def split_images(
                 progress("dates", done, total)
 
         cache = Cache(settings.training().cache)
-        _, measured = measure_dataset(readable, cache, workers=settings.workers, progress=step)
+        _, measured = measure_dataset(
+            readable, cache, workers=settings.workers, on=settings.on, progress=step
+        )
         return np.asarray(measured.taken, np.float64)
 
     groups = [group.tolist() for group in near.groups]
@@ -152,18 +155,15 @@ def split_images(
 
 def _together(dataset: ImageDataset, settings: SplitSettings) -> NDArray[np.int64] | None:
     """Return a number per image, equal for images of one label that end in one split, if any."""
-    numbers: dict[Hashable, int] = {}
-    fates = settings.inseparable(dataset)
-    if not any(fates):
+    fates = as_codes(settings.inseparable(dataset))
+    known = np.flatnonzero(~fates.equals(None))
+    if not len(known):
         return None
-    pairs = zip(fates, dataset.label, strict=True)
-    return np.array(
-        [
-            numbers.setdefault(row if fate is None else (fate, label), row)
-            for row, (fate, label) in enumerate(pairs)
-        ],
-        np.int64,
-    )
+    pairs = fates.codes[known] * np.int64(len(dataset.classes) + 1) + dataset.targets[known] + 1
+    _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+    numbers = np.arange(len(dataset))
+    numbers[known] = known[first[inverse]]
+    return numbers
 
 
 def _folds(

@@ -18,12 +18,12 @@ from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.location import sharing_notes
 from kindsight.dataset.splits.settings import check_split
+from kindsight.distributed import executors_kept_open, require_cluster
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.models.worker.process import KerasProcess, require_training_packages
-from kindsight.report.data import Predictions, Reference
+from kindsight.report.data import Overlay, Predictions, Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
-from kindsight.report.values import Overlay
 from kindsight.runs.advice import hint_of
 from kindsight.runs.diagnosing import diagnose_training
 from kindsight.runs.explained import map_for_report, maps_of, overlays_of_mistakes
@@ -84,6 +84,7 @@ class Explained(NamedTuple):
     overlays: Future[tuple[Overlay, ...]]
 
 
+@executors_kept_open()
 def train(
     settings: TrainSettings,
     *,
@@ -201,8 +202,9 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _require_packages(settings: TrainSettings) -> None:
-    """Raise MissingExtraError if packages that the training needs are not installed."""
+    """Raise MissingExtraError for packages that are not installed, SettingsError for a cluster."""
     require_training_packages()
+    require_cluster(settings.on)
     if settings.mlflow:
         check_mlflow()
 

@@ -20,9 +20,9 @@ from kindsight.checks.context import delayed
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
-from kindsight.images.hashes import GRID, perceptual_hashes, small_grey
+from kindsight.images.hashes import GRID, image_hash, perceptual_hashes, small_grey
 from kindsight.threads import single_threaded_opencv
-from kindsight.trained_images import TrainedImages, image_hash
+from kindsight.trained_images import TrainedImages
 from kindsight.training.common import Progress
 from kindsight.training.protocols import StoredImage
 

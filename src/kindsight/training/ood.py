@@ -86,14 +86,15 @@ class FittedScore:
 
     def scores(self, rows: Rows, features: Floats) -> Floats:
         """Return the scores of some rows; where they were held out, the held-out ones."""
-        known = dict(zip(self.rows.tolist(), self.held_out.tolist(), strict=True))
         held_out = np.isin(rows, self.rows)
+        order = np.argsort(self.rows, kind="stable")
+        places = order[np.searchsorted(self.rows, rows[held_out], sorter=order)]
         if held_out.all():
-            return np.array([known[row] for row in rows.tolist()], np.float32)
+            return self.held_out[places]
         with threadpool_limits(1, user_api="blas"):
-            scores = self.score(features)
-        found = [known.get(row, score) for row, score in zip(rows.tolist(), scores, strict=True)]
-        return np.array(found, np.float32)
+            scores = np.array(self.score(features), np.float32)
+        scores[held_out] = self.held_out[places]
+        return scores
 
 
 def fit_score(

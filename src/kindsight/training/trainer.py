@@ -20,7 +20,7 @@ from kindsight.options import OPTIONS
 from kindsight.training.common import Progress
 from kindsight.training.frozen.prepared import prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.presets import preset_settings, without_preset
+from kindsight.training.network.settings import preset_settings, without_preset
 from kindsight.training.protocols import Prepared, Trainer
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import JSON_FILE, Bundle
+from kindsight.encoding import short
 from kindsight.errors import BundleError, ImageError, SettingsError, UsageError
 
 __all__ = ["Decisions", "Prediction", "Reason"]
@@ -90,6 +91,32 @@ class Prediction:
             return []
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[index], float(self.probabilities[index])) for index in order]
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return a JSON object: path, label, reason, confidence and more; null without a value.
+
+        Its probabilities are of the `top` most probable classes in their order, or of all in the
+        classifier's. Numbers are rounded to the nine digits that identify a float32.
+        """
+        error, confidence, score = self.error, self.confidence, self.ood_score
+        probabilities = None
+        if self.probabilities is not None and top is None:
+            shares = zip(self.classes, self.probabilities.tolist(), strict=True)
+            probabilities = {name: short(share) for name, share in shares}
+        elif self.probabilities is not None and top is not None:
+            probabilities = {name: short(share) for name, share in self.top(top)}
+        found = self.prediction_set
+        return {
+            "path": self.path,
+            "label": self.label,
+            "reason": self.reason or None,
+            "best": self.best,
+            "confidence": None if confidence is None else short(confidence),
+            "ood_score": None if score is None else short(score),
+            "prediction_set": None if found is None else list(found),
+            "probabilities": probabilities,
+            "error": None if error is None else {"code": error.code, "message": error.reason},
+        }
 
 
 @dataclass(frozen=True)

@@ -356,7 +356,10 @@ def test_paths_that_are_not_folders(make_tree):
     [
         (PNG, "is a single image. Give a folder with a folder of images for each class"),
         (b"<svg></svg>", "is a single image"),
-        (b"PK\x03\x04" + bytes(40), "is an archive. Unpack it, and give the folder."),
+        (
+            b"PK\x03\x04" + bytes(40),
+            "is an archive. Unpack it, and give the folder, or a tar file.",
+        ),
         (bytes(257) + b"ustar" + bytes(99), "is an archive"),
         (b"some words", "is neither a table nor a file of arrays"),
         (b"", "is neither a table nor a file of arrays"),

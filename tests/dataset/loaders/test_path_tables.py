@@ -334,7 +334,6 @@ def test_repeated_rows_count_once(table):
         ("path,label\n,a\nin/1.jpg,a\n", "must have a path. Invalid: 1 row, line 2"),
         ("path,label\nin/1.jpg\n", "like the first line. Invalid: 1 row, line 2"),
         ("path,label\nin/1.jpg,a,b\n", "line 2 (3 cells)"),
-        ("path,label\nhttps://x.org/1.jpg,a\n", "must be files, not URLs"),
         ("path,label\nout/1.jpg,a\nout/2.jpg,b\n", "exists; the first is 'out/1.jpg'"),
         ("path,colour\nin/1.jpg,a\n", "'table.csv' has no column of labels"),
         ("path\nin/1.jpg\n", "columns are 'path'. Add a column named label."),

@@ -3,8 +3,11 @@
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kindsight.dataset import ImageDataset, random_split
+from kindsight.dataset.splits.disjoint_sets import first_rows
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.dataset.splits.leakage import merge_groups
 
@@ -61,3 +64,12 @@ def test_linked_images_stay_together():
 def test_one_link_per_row():
     with pytest.raises(ValueError, match="2 rows; got 1"):
         merge_groups(dataset_of("12", [None, None]), [None])
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-3, 3), st.text("ab", max_size=2)), max_size=40))
+def test_the_first_row_of_each_value(values):
+    """-1 and -2 have one hash in Python, and are different."""
+    first = first_rows(values)
+    assert first.tolist() == [
+        row if value is None else values.index(value) for row, value in enumerate(values)
+    ]

@@ -22,7 +22,9 @@ from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, SettingsError, UsageError
 from kindsight.images import read_image
 from kindsight.runs.checking import CheckSettings, check_data, open_for_checking, write_report
+from kindsight.runs.checking import report as report_module
 from kindsight.runs.checking.report import COLUMNS
+from kindsight.training.frozen import feature_rows
 from shapes import shape
 
 
@@ -284,7 +286,7 @@ def test_two_checks_at_once_share_a_cache(photos, tmp_path):
     places = [str(photos), str(tmp_path / "shared"), str(tmp_path / "o")]
     arguments = [sys.executable, "-c", code, *places]
     both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    names = {process.communicate(timeout=120)[0].strip() for process in both}
+    names = {process.communicate(timeout=280)[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert names == {"photos-1", "photos-2"}
 
@@ -299,6 +301,20 @@ def test_full_checks_compute_features_of_readable_images(photos, backbone):
     assert len(rows) == len(vectors) == 7
     assert not any(path.endswith("cut.png") for path in np.array(report.context.dataset.path)[rows])
     assert "skipped" not in report.states()
+
+
+def test_full_checks_of_features_that_stay_in_the_cache(photos, backbone, monkeypatch):
+    for row in range(60):
+        Image.fromarray(shape("bar", row + 100)).save(photos / "bar" / f"more{row}.png")
+        Image.fromarray(shape("ring", row + 100)).save(photos / "ring" / f"more{row}.png")
+    found = []
+    for limit in (10**9, 0):
+        monkeypatch.setattr(feature_rows, "IN_MEMORY", limit)
+        report = check_data(photos, CheckSettings(full=True, size=64))
+        findings = [item for result in report.results for item in result.findings]
+        found.append((findings, report.context.features.vectors[:]))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
@@ -329,3 +345,19 @@ def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
     _, beside = measure_dataset(dataset, cache)
     assert beside.numeric.tobytes() == alone.numeric.tobytes()
     assert all((beside.text[name] == alone.text[name]).all() for name in alone.text)
+
+
+def test_long_lists_are_cut_in_the_json_alone(photos, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_module, "MAX_LISTED", 1)
+    for number in range(3):
+        (photos / "bar" / f"again {number}.png").write_bytes(png(1, "bar"))
+        (photos / "ring" / f"cut {number}.png").write_bytes(png(4)[:900])
+    folder = write_report(check_data(photos, cache=cache), tmp_path / "out", cache=cache)
+    checks = {c["code"]: c for c in json.loads((folder / "findings.json").read_text())["checks"]}
+    (group,) = checks["KS301"]["findings"]
+    assert len(group["paths"]) == len(group["rows"]) == 1 and group["total"] == 5
+    assert "total" not in checks["KS301"]
+    assert len(checks["KS102"]["findings"]) == 1 and checks["KS102"]["total"] == 4
+    with (folder / "findings.csv").open(newline="") as file:
+        codes = [row["code"] for row in csv.DictReader(file)]
+    assert codes.count("KS301") == 5 and codes.count("KS102") == 4

@@ -7,10 +7,10 @@ from kindsight.training.budget.scratch_plan import (
     FILTERS,
     MAX_EPOCHS,
     Trial,
-    are_enough,
     choose_filters,
     fits_epoch,
     is_candidate,
+    needs_another,
     planned_epochs,
     predict_log_loss,
     trial_rows,
@@ -22,8 +22,8 @@ from kindsight.training.budget.scratch_plan import (
     ("side", "images", "seconds", "tried"),
     [
         (32, 5000, 300, True),
-        (64, 1000, 45, True),
-        (65, 5000, 300, False),  # larger images, and not many of them
+        (112, 1000, 45, True),
+        (113, 5000, 300, False),  # larger images, and not many of them
         (float("inf"), 10_000, 300, True),
         (32, 999, 300, False),
         (32, 5000, 44, False),
@@ -42,15 +42,23 @@ def test_epochs_that_fit():
 
 
 def test_each_trial_takes_twice_the_time_of_the_one_before():
-    assert trial_seconds(480) == [15, 30, 60] and trial_seconds(80) == [5, 10, 20]
+    assert trial_seconds(480) == [15, 30, 60, 120] and trial_seconds(80) == [5, 10, 20, 40]
 
 
 def test_two_trials_that_have_begun_to_learn_are_enough():
     # Guessing among ten classes has a log loss of 2.303; four fifths of it are 1.842.
     slow, good = Trial(1000, 1.85), Trial(2000, 1.84)
-    assert are_enough([good, Trial(4000, 1.5)], 10)
-    assert not are_enough([good], 10) and not are_enough([slow, good], 10)
-    assert are_enough([slow, good, Trial(4000, 1.5)], 10)
+
+    def decides(*trials, expected=0.7):
+        return not needs_another(trials, expected, head=0.5, classes=10)
+
+    assert decides(good, Trial(4000, 1.5))
+    assert not decides(good) and not decides(slow, good)
+    assert decides(slow, expected=0.4)  # it is trained
+    assert decides(slow, good, Trial(4000, 1.5))
+    # After three trials that began late, only a promising network gets a fourth.
+    late = Trial(1000, 2.3), slow, Trial(4000, 1.1)
+    assert not decides(*late, expected=1.0) and decides(*late, expected=1.01)
 
 
 def test_a_trial_has_whole_epochs_or_a_part_of_the_images():

@@ -50,6 +50,39 @@ def test_features_are_stored_exactly(table):
     assert table.vectors(["x"]).tolist() == [[0, 2, 4]]
 
 
+@pytest.mark.parametrize("size", [1e-30, 3e-7, 1.0, 1e6, 1e30])
+def test_half_precision_holds_features_of_any_size(tmp_path, size):
+    random = np.random.default_rng(4).normal(size=(9, 150)).astype(np.float32)
+    values = random * np.float32(size)
+    values[:, 64:128] *= 1e-4  # another layer
+    values[3] = 0
+    values[4, :64] = 0
+    digests = [f"{row}" for row in range(9)]
+    with contextlib.closing(FeatureTable(tmp_path / "net-float16.sqlite", 150)) as half:
+        half.put([FeatureRow(*pair) for pair in zip(digests, values, strict=True)])
+        found = half.vectors(digests)
+        assert half.known([*digests, "x"]) == {*digests}
+        half.put([FeatureRow("3", values[5])])
+        np.testing.assert_array_equal(half.vectors(["3"]), found[5:6])  # whatever else is stored
+    for columns in (slice(0, 64), slice(64, 128), slice(128, 150)):
+        largest = np.abs(values[:, columns]).max(axis=1, keepdims=True)
+        error = np.abs(found - values)[:, columns]
+        assert (error <= 2.0**-11 * np.abs(values[:, columns]) + 2.0**-24 * largest).all()
+    assert found.dtype == np.float32 and not found[3].any()
+
+
+def test_tables_of_both_precisions_do_not_read_each_other(tmp_path):
+    with contextlib.closing(FeatureTable(tmp_path / "net.sqlite", 3)) as table:
+        table.put([FeatureRow("a", vector(1, 2, 3))])
+    (tmp_path / "net.sqlite").rename(tmp_path / "net-float16.sqlite")
+    with contextlib.closing(FeatureTable(tmp_path / "net-float16.sqlite", 3)) as half:
+        assert half.known(["a"]) == set()
+        with pytest.raises(LostTableError):
+            half.vectors(["a"])
+        half.put([FeatureRow("a", vector(1, 2, 3))])
+        assert half.vectors(["a"]).tolist() == [[1, 2, 3]]
+
+
 def test_a_row_is_replaced(table):
     table.put([FeatureRow("a", None, code="corrupt", reason="Broken.")])
     table.put([FeatureRow("a", vector(1, 1, 1)), FeatureRow("a", vector(2, 2, 2))])
@@ -233,7 +266,7 @@ def test_it_waits_for_another_process_that_makes_the_table(path, monkeypatch, wa
         thread.join(0.3)
         assert opened == [] and thread.is_alive()
         holder.execute("COMMIT")
-        thread.join(20)
+        thread.join(60)
     (table,) = opened
     assert table.known(["a"]) == set()
     table.close()

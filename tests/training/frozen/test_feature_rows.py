@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
 
 from kindsight.cache.sqlite_table import LostTableError
 from kindsight.training.frozen import feature_rows, select_head, softmax
+from kindsight.training.frozen.column_store import ColumnStore
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.pca import fit_nystroem, fit_pca
@@ -57,6 +59,32 @@ def test_a_function_is_applied_in_blocks(rows):
     assert rows.take(np.array([], np.int64)).map(first_two).shape == (0, 2)
 
 
+def test_features_are_combined_where_they_are_read(rows, monkeypatch):
+    half = FeatureRows.combined([rows, rows.take(np.arange(29, -1, -1))], mean_of)
+    np.testing.assert_array_equal(half[:], (VALUES + VALUES[::-1]) / np.float32(2))
+    both = FeatureRows.combined([half, rows], partial(np.concatenate, axis=1))
+    assert both.shape == (30, 12)
+    np.testing.assert_array_equal(
+        both.take([3, 1]).of_columns(slice(5, 8))[:],
+        np.concatenate([(VALUES + VALUES[::-1]) / np.float32(2), VALUES], axis=1)[[3, 1], 5:8],
+    )
+    monkeypatch.setattr(feature_rows, "IN_MEMORY", 0)
+    read = []
+
+    def count(parts):
+        read.append(len(parts[0]))
+        return mean_of(parts)
+
+    lazy = FeatureRows.combined([rows, rows], count)
+    assert sum(read) == 0
+    np.testing.assert_array_equal(lazy[4:9], VALUES[4:9])
+    assert sum(read) == 5
+
+
+def mean_of(both):
+    return (both[0] + both[1]) / np.float32(2)
+
+
 def test_a_fit_in_blocks_is_that_of_all_images(monkeypatch):
     random = np.random.default_rng(1)
     features = random.normal(size=(300, 8)).astype(np.float32)
@@ -74,16 +102,19 @@ def test_a_fit_in_blocks_is_that_of_all_images(monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [10**9, 0])
-def test_the_columns_of_a_head_are_computed_in_blocks(monkeypatch, limit):
-    monkeypatch.setattr(feature_rows, "BLOCK", 16)
-    monkeypatch.setattr(select_head, "MAX_COLUMNS", limit)
+def test_the_columns_of_a_head_are_computed_in_blocks(tmp_path, limit):
     random = np.random.default_rng(2)
-    features = random.normal(size=(50, 12)).astype(np.float32)
+    features = random.normal(size=(700, 12)).astype(np.float32)
     pca = fit_pca(features, np.ones(12, np.float32), 8, np.random.default_rng(0))
     nystroem = fit_nystroem(pca.apply(features), 20, 0.7, np.random.default_rng(0))
+    store = ColumnStore(tmp_path, limit)
     for fitted, wanted in (
         (None, pca.apply(features)), (nystroem, nystroem.apply(pca.apply(features)))
     ):  # fmt: skip
-        found = select_head.head_columns(FeatureRows.of(features), pca, fitted)
-        assert found.dtype == (np.float32 if limit else np.float16)
-        np.testing.assert_allclose(found, wanted, atol=1e-5 if limit else 1e-2, rtol=1e-3)
+        with select_head.head_columns(FeatureRows.of(features), pca, fitted, store) as found:
+            assert found.shape == wanted.shape and len(found) == 700
+            block = found[500:530]
+        assert block.dtype == (np.float32 if limit else np.float16)
+        exact = 1e-5 if limit else 1e-2
+        np.testing.assert_allclose(block, wanted[500:530], atol=exact, rtol=1e-3)
+    assert not list(tmp_path.iterdir())

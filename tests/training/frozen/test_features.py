@@ -17,9 +17,10 @@ from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ImageError, KindsightError
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.runtime import Interpreter, InterpreterPool
-from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.frozen import features
+from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable, row_bytes
 from kindsight.training.frozen.features import compute_features, feature_table_path
-from kindsight.training.frozen.stored_images import read_stored
+from kindsight.training.frozen.stored_images import read_greys, read_images, read_stored
 from shapes import encoded, shape, write_shapes
 
 SPEC = InputSpec(64, 64)
@@ -106,6 +107,62 @@ def test_cached_features_need_no_file(folder, compute):
     assert (second.computed, second.reused) == (0, 30)
     assert second.vectors[:].tobytes() == first.vectors[:].tobytes()
     assert second.dataset == first.dataset
+
+
+def test_features_of_large_datasets_are_stored_in_half_precision(folder, compute, backbone):
+    large, exact = compute(folder, half=True), compute(folder)
+    assert (large.computed, exact.computed) == (30, 30)
+    assert exact.table.name == large.table.name.replace("-float16", "")
+    largest = np.abs(exact.vectors[:]).max()
+    assert 0 < np.abs(large.vectors[:] - exact.vectors[:]).max() < 1e-3 * largest
+    with forbidden("open", "decode", "run"):
+        assert compute(folder, half=True).vectors[:].tobytes() == large.vectors[:].tobytes()
+        assert compute(folder).vectors[:].tobytes() == exact.vectors[:].tobytes()
+    # No JPEGs, but what the search for near-duplicates needs; images are read again.
+    digests, width = [*exact.dataset.digest], backbone.layout.width
+    assert read_stored(large.table, width, digests) == [None] * 30
+    found = read_images(large.table, width, exact.dataset, SPEC, [digests[4], "of no image"])
+    wanted = resize_image(read_image(exact.dataset.file(4), target=(64, 64)), SPEC)
+    np.testing.assert_array_equal(found[0].pixels, wanted)
+    assert found[1] is None
+    with contextlib.closing(FeatureTable(large.table, width)) as table:
+        greys = table.similarity("grey", digests, np.dtype((np.uint8, (64, 64))))
+    np.testing.assert_array_equal(
+        [greys[digest] for digest in digests], read_greys(exact.table, width, digests, 64)
+    )
+    assert row_bytes(width, True) < 0.6 * row_bytes(width, False)
+
+
+def test_a_dataset_that_has_become_large_is_not_computed_again(folder, compute, backbone):
+    exact = compute(folder)
+    (folder / "bar" / "bad.png").write_bytes(b"no image")
+    settle()
+    broken = compute(folder)
+    with forbidden("open", "decode", "run"):
+        adopted = compute(folder, half=True)
+    assert (adopted.computed, len(adopted.vectors), len(adopted.problems)) == (0, 30, 1)
+    assert [str(error) for error in adopted.problems] == [str(error) for error in broken.problems]
+    width, digests = backbone.layout.width, [*exact.dataset.digest]
+    with contextlib.closing(FeatureTable(adopted.table, width)) as table:
+        rows = {row.digest: row for row in table.rows(digests)}
+        greys = table.similarity("grey", digests, np.dtype((np.uint8, (64, 64))))
+        sizes = table.sizes(digests)
+    assert not any(row.jpeg for row in rows.values()) and len(sizes) == 30
+    fresh = compute_features(
+        exact.dataset, backbone, SPEC, Cache(folder.parent / "other"), half=True
+    )
+    assert fresh.computed == 30
+    assert fresh.vectors[:].tobytes() == adopted.vectors[:].tobytes()
+    with contextlib.closing(FeatureTable(fresh.table, width)) as table:
+        again = table.similarity("grey", digests, np.dtype((np.uint8, (64, 64))))
+    assert all((again[digest] == greys[digest]).all() for digest in digests)
+
+
+def test_a_dataset_is_large_by_its_number_of_images(folder, compute, monkeypatch):
+    monkeypatch.setattr(features, "LARGE_DATASET", 30)
+    assert compute(folder).table.stem.endswith("-float16")
+    few = ImageDataset.from_folder(folder)[np.arange(29)]
+    assert not compute(few).table.stem.endswith("-float16")
 
 
 def test_any_order_and_subset_is_cached(folder, compute):
@@ -443,7 +500,7 @@ def start(environment, folder, cache, out, stop=0):
 def test_two_processes_at_once(folder, compute, backbone, environment, tmp_path):
     shared = Cache(tmp_path / "shared")
     children = [start(environment, folder, shared, tmp_path / f"{n}.npy") for n in range(3)]
-    said = [child.communicate(timeout=120)[0].split() for child in children]
+    said = [child.communicate(timeout=280)[0].split() for child in children]
     assert [child.returncode for child in children] == [0, 0, 0]
     assert all(words[0] == "computed" for words in said)
     alone = compute(folder)

@@ -12,6 +12,7 @@ from kindsight.errors import DatasetError, SettingsError
 from kindsight.images import InputSpec, resize_image
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.training.frozen import fitted as module
+from kindsight.training.frozen import prepared
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
@@ -265,3 +266,21 @@ def test_held_out_predictions_follow_a_refit(training, backbone):
     some = np.arange(0, 24, 2)
     held = fitted.refit(some).held_out()
     assert held.rows.tolist() == some.tolist()
+
+
+def test_keras_waits_until_a_head_of_many_images_is_fitted(training, backbone, monkeypatch):
+    dataset, calls = dataset_of(4), []
+
+    class Worker:
+        def __getattr__(self, name):
+            return lambda *arguments, **options: calls.append(name)
+
+    worker = Worker()
+    worker.wants_gpu = lambda images: False
+    monkeypatch.setattr(FrozenTrainer, "backbone", lambda *arguments: backbone)
+    for limit, wanted in ((13, ["run_ahead"]), (12, ["close_in_background"])):
+        monkeypatch.setattr(prepared, "THREADED_IMAGES", limit)
+        calls.clear()
+        images = prepared.prepare_frozen(training, dataset, keras=worker)
+        images.warm_up(worker, np.arange(12), verify="full")
+        assert calls == wanted

@@ -22,7 +22,7 @@ def clouds(each=60, apart=3.0):
 def test_out_of_fold_predictions_are_accurate_probabilities():
     vectors, targets, folds = clouds()
     found = predict_out_of_fold(vectors, targets, 3, LAYOUT, folds=folds)
-    assert found.shape == (180, 3) and found.dtype == np.float64
+    assert found.shape == (180, 3) and found.dtype == np.float32
     assert found.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert (found.argmax(axis=1) == targets).mean() > 0.98
     assert np.array_equal(found, predict_out_of_fold(vectors, targets, 3, LAYOUT, folds=folds))

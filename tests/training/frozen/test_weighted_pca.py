@@ -1,5 +1,7 @@
 """Principal components under several weightings, against an exact decomposition."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,37 @@ def test_no_more_components_than_images_differ():
     features = np.random.default_rng(3).normal(size=(11, 200)).astype(np.float32)
     found = WeightedPCA(features, weightings(), 512, generator).components(0)
     assert found.shape == (11, 10)
+
+
+def test_features_that_may_be_overwritten_are_not_copied():
+    features, every = features_of(300, 4000), weightings(4000)
+    peaks, found = [], []
+    for overwrite in (False, True):
+        given = features.copy()
+        tracemalloc.start()
+        weighed = WeightedPCA(given, every, 6, generator, overwrite=overwrite)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        found.append([weighed.components(number) for number in range(4)])
+        assert np.array_equal(given, features) is not overwrite
+    assert peaks[1] < peaks[0] - 0.9 * features.nbytes
+    np.testing.assert_array_equal(*found)
+
+
+def test_products_can_be_freed_before_the_projection():
+    features = features_of(300, 400)
+    tracemalloc.start()
+    one = WeightedPCA(features, weightings(400), 6, generator)
+    for number in range(4):
+        one.components(number)
+    before = tracemalloc.get_traced_memory()[0]
+    one.forget_products()
+    freed = before - tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert freed > 0.9 * 4 * 4 * 300**2  # four groups of columns
+    other = WeightedPCA(features, weightings(400), 6, generator)
+    for number in range(4):
+        np.testing.assert_array_equal(one.components(number), other.components(number))
+        np.testing.assert_array_equal(
+            one.projection(number).kernel, other.projection(number).kernel
+        )

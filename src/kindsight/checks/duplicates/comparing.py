@@ -92,13 +92,14 @@ class SharedBackground:
         self._small_images = small_images
         chosen = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().astype(np.int64)
         self._rows = rows[np.unique(chosen)] if len(rows) else rows
-        self._ambiguous: dict[int, bool] = {}
+        self._ambiguous = np.full(1 + int(rows.max(initial=-1)), -1, np.int8)  # -1: unknown
 
     def ambiguous(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return for which pairs, int64 (m, 2), one image has many almost similar neighbours."""
         if not len(pairs) or len(self._rows) < AT_LEAST or len(self._images) < AT_LEAST:
             return np.zeros(len(pairs), np.bool_)
-        new = np.array([r for r in np.unique(pairs).tolist() if r not in self._ambiguous], np.int64)
+        different = np.unique(pairs)
+        new = different[self._ambiguous[different] < 0]
         for at in range(0, len(new), SAMPLE):
             rows = new[at : at + SAMPLE]
             values = _half_size_vectors(self._small_images(rows)) @ self._vectors.T
@@ -107,9 +108,8 @@ class SharedBackground:
             fraction = MIN_NEIGHBOUR_FRACTION * len(self._images)
             many = near >= np.maximum(np.maximum(same, fraction), MIN_NEIGHBOURS)
             many |= same >= MAX_SIMILAR_FRACTION * len(self._images)
-            self._ambiguous.update(zip(rows.tolist(), many.tolist(), strict=True))
-        known = self._ambiguous
-        return np.array([known[one] or known[other] for one, other in pairs.tolist()], np.bool_)
+            self._ambiguous[rows] = many
+        return np.asarray((self._ambiguous[pairs] > 0).any(axis=1), np.bool_)
 
     def residuals(self, images: Images) -> NDArray[np.float32]:
         """Return images, (m, 64, 64), without the shared background; float32, unit length."""
@@ -281,8 +281,8 @@ class PairComparison:
     ) -> None:
         self._small_images, self._background = small_images, background
         self._registrations = max(REGISTERED_AT_LEAST, REGISTERED_PER_IMAGE * images)
-        self.complete = True
-        """False if more pairs than the limit had to be registered; the others were left out."""
+        self.left_out = 0
+        """Pairs beyond the limit, which were not registered."""
 
     def copies(self, pairs: Pairs, orientation: Orientation) -> Compared:
         """Compare small images, the second of each pair in an orientation."""
@@ -308,7 +308,7 @@ class PairComparison:
         correlation, down, right = map(np.concatenate, zip(*blocks, strict=True))
         likely = np.flatnonzero(correlation >= MIN_SHIFT_CORRELATION)
         if len(likely) > self._registrations:
-            self.complete = False
+            self.left_out += len(likely) - self._registrations
             best = np.argsort(-correlation[likely], kind="stable")[: self._registrations]
             likely = likely[np.sort(best)]
         self._registrations -= len(likely)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
+
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
 from kindsight.dataset.names import n_images, quoted
+from kindsight.dataset.splits.disjoint_sets import first_rows
 from kindsight.evaluation import wilson_interval
 
 __all__ = ["ImbalancedClasses", "SmallClasses", "WideIntervals", "half_width", "usable_counts"]
@@ -49,12 +52,17 @@ def usable_counts(
         count once.
     """
     dataset = context.dataset
-    found: dict[str, set[str]] = {name: set() for name in dataset.present_classes()}
-    for row in context.readable_rows.tolist():
-        label = dataset.label[row]
-        if label is not None and (splits is None or dataset.split[row] in splits):
-            found[label].add(dataset.digest[row] or dataset.path[row])
-    return {name: len(digests) for name, digests in found.items()}
+    rows = [
+        row
+        for row in context.readable_rows.tolist()
+        if dataset.label[row] is not None and (splits is None or dataset.split[row] in splits)
+    ]
+    targets = dataset.targets[rows]
+    first = first_rows([dataset.digest[row] or dataset.path[row] for row in rows])
+    distinct = np.unique(first * len(dataset.classes) + targets) % max(1, len(dataset.classes))
+    counts = np.bincount(distinct, minlength=len(dataset.classes)).tolist()
+    index = {name: k for k, name in enumerate(dataset.classes)}
+    return {name: counts[index[name]] for name in dataset.present_classes()}
 
 
 class SmallClasses(Check):

@@ -17,6 +17,7 @@ from kindsight.dataset.names import (
     extension_of,
     quoted,
 )
+from kindsight.dataset.splits.disjoint_sets import equal_rows
 
 __all__ = [
     "CaseCollisions", "DuplicateClassNames", "Masks", "MismatchedThumbnails", "OtherFiles",
@@ -62,6 +63,10 @@ class WrongExtensions(Check):
         return self.result(findings, len(context.readable_rows))
 
 
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
 class CaseCollisions(Check):
     """Files that overwrite each other when the folder is copied to Windows or macOS.
 
@@ -77,14 +82,9 @@ class CaseCollisions(Check):
         """Compare the names of all files."""
         if context.dataset.arrays is not None:
             return self.not_applicable("Images in memory have no files.")
-        by_name: defaultdict[str, list[int]] = defaultdict(list)
-        for row, path in enumerate(context.dataset.path):
-            by_name[unicodedata.normalize("NFC", path).casefold()].append(row)
-        groups = (
-            rows
-            for rows in by_name.values()
-            if len({context.dataset.path[row] for row in rows}) > 1
-        )
+        path = context.dataset.path
+        same = (group.tolist() for group in equal_rows(path, _folded))
+        groups = (rows for rows in same if len({path[row] for row in rows}) > 1)
         message = "On a file system that ignores case, one overwrites the other."
         return self.result(
             (self.finding(context, rows, message) for rows in groups), len(context.dataset)

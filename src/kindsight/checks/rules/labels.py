@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from kindsight.checks.check import Check, CheckResult, Severity
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.checks.duplicates.search import differing_groups
 from kindsight.dataset.names import quoted, quoted_list
+from kindsight.dataset.splits.disjoint_sets import equal_rows
 from kindsight.dataset.table import ImageDataset
 from kindsight.evaluation import wilson_interval
 
@@ -63,19 +65,20 @@ class IdenticalWithDifferentLabels(Check):
         dataset = context.dataset
         if not any(dataset.label):
             return self.not_applicable("The images have no labels.")
-        rows_of: dict[str, list[int]] = {}
-        for row in context.readable_rows.tolist():
-            digest, label = dataset.digest[row], dataset.label[row]
-            if digest is not None and label is not None:
-                rows_of.setdefault(digest, []).append(row)
+        labelled = [
+            row
+            for row in context.readable_rows.tolist()
+            if dataset.digest[row] is not None and dataset.label[row] is not None
+        ]
         findings = []
-        for rows in rows_of.values():
+        for group in equal_rows([dataset.digest[row] for row in labelled]):
+            rows = [labelled[index] for index in group.tolist()]
             labels = sorted({str(dataset.label[row]) for row in rows})
             if len(labels) > 1:
                 message = f"Identical files are labelled {quoted_list(labels)}."
                 suggestion = majority_label(dataset, rows)
                 findings.append(self.finding(context, rows, message, suggestion=suggestion))
-        return self.result(findings, sum(map(len, rows_of.values())))
+        return self.result(findings, len(labelled))
 
 
 _CONFLICTS: dict[str, tuple[str, Severity]] = {
@@ -118,6 +121,11 @@ class DuplicatesWithDifferentLabels(Check):
             )
         return self.result(findings, len(context.readable_rows))
 
+
+Probabilities = NDArray[np.floating[Any]]
+
+BLOCK = 65_536
+"""Images that are compared at once."""
 
 MAX_ACCURACY = 0.75
 """Upper end of the 95% interval of the pairwise accuracy, below which two classes are reported:
@@ -174,11 +182,11 @@ class NearIdenticalClasses(Check):
 
 
 def pairwise_accuracy(
-    probabilities: NDArray[np.float64], targets: NDArray[np.int64]
+    probabilities: Probabilities, targets: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return how often images of a class are preferred to each other class.
 
-    - `probabilities`: float64 array (n, k); out-of-fold probabilities.
+    - `probabilities`: float array (n, k); out-of-fold probabilities.
     - `targets`: int64 array (n,); class of each label.
 
     Returns
@@ -190,14 +198,16 @@ def pairwise_accuracy(
     k = probabilities.shape[1]
     accuracy = np.ones((k, k))
     for label in range(k):
-        rows = probabilities[targets == label]
+        rows = np.flatnonzero(targets == label)
         if len(rows):
-            ahead = rows[:, label, None] - rows
-            accuracy[label] = ((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=0)
+            wins = np.zeros(k)
+            for at in range(0, len(rows), BLOCK):
+                some = probabilities[rows[at : at + BLOCK]]
+                own = some[:, label, None]
+                wins += (some < own).sum(axis=0) + 0.5 * (some == own).sum(axis=0)
+            accuracy[label] = wins / len(rows)
     return accuracy
 
-
-Probabilities = NDArray[np.float64]
 
 FEWEST_OF_CLASS = 10
 """Images of a class below which its mean probability is unreliable: its labels are not checked, and
@@ -279,7 +289,7 @@ class SuspectLabels:
 def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) -> SuspectLabels:
     """Return the labels that are probably wrong.
 
-    - `probabilities`: float64 array (n, k); out-of-fold probabilities; rows sum to 1.
+    - `probabilities`: float array (n, k); out-of-fold probabilities; rows sum to 1.
     - `targets`: int64 array (n,); class of each label, 0 to k - 1.
 
     Returns
@@ -291,7 +301,7 @@ def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) 
     limits = thresholds(probabilities, targets)
     joint = estimate_joint(confident_joint(probabilities, targets, limits), targets)
     predicted = probabilities.argmax(axis=1)
-    own = probabilities[np.arange(n), targets]
+    own = probabilities[np.arange(n), targets].astype(np.float64)
     wrong = own < IMPROBABLE
     for label in range(k):
         rows = np.flatnonzero(targets == label)
@@ -299,11 +309,11 @@ def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) 
             if other == label:
                 continue
             number = round(float(joint[label, other]))
-            against = probabilities[rows, other] - own[rows]
+            against = probabilities[rows, other] - own[rows]  # float64
             wrong[rows[np.argsort(-against, kind="stable")[:number]]] = True
     checked = np.isfinite(limits)
     rows = np.flatnonzero(wrong & (predicted != targets) & checked[predicted])
-    margin = own[rows] - probabilities[rows, predicted[rows]]
+    margin = own[rows] - probabilities[rows, predicted[rows]].astype(np.float64)
     order = np.lexsort((rows, margin))
     return SuspectLabels(
         rows[order], predicted[rows][order], margin[order], int(checked[targets].sum()) if n else 0
@@ -330,11 +340,15 @@ def confident_joint(
     without one are not counted.
     """
     k = probabilities.shape[1]
-    reached = np.where(probabilities >= limits, probabilities, -1.0)
-    best = reached.argmax(axis=1)
-    counted = reached.max(axis=1) >= 0
-    cells = targets[counted] * k + best[counted]
-    return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
+    counts = np.zeros(k * k, np.int64)
+    for at in range(0, len(targets), BLOCK):
+        some = probabilities[at : at + BLOCK]
+        reached = np.where(some >= limits, some, -1.0)
+        best = reached.argmax(axis=1)
+        counted = reached.max(axis=1) >= 0
+        cells = targets[at : at + BLOCK][counted] * k + best[counted]
+        counts += np.bincount(cells, minlength=k * k)
+    return counts.reshape(k, k)
 
 
 def estimate_joint(counts: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -56,7 +56,7 @@ class Outliers(Check):
         if len(indices) < FEWEST:
             return self.not_applicable(f"There are fewer than {FEWEST} distinct images.")
         with threadpool_limits(1 if len(indices) < THREADED else None, user_api="blas"):
-            space = principal_components(features.vectors[indices], context.feature_blocks)
+            space = principal_components(features.vectors, context.feature_blocks, rows=indices)
             distances = neighbour_distances(space, NEIGHBOURS)
         limit, median = tail_limit(distances, FALSE_ALARMS), float(np.median(distances))
         far = np.flatnonzero(distances > limit)

@@ -115,7 +115,7 @@ def _compare(
         plural = "splits" if kind == "split" else "classes"
         return check.not_applicable(f"Fewer than two {plural} have {FEWEST} images.")
     columns = {
-        name: column[rows] for name, column in _columns(context).items() if name in properties
+        name: column for name, column in _columns(context, rows).items() if name in properties
     }
     dataset = context.dataset
     groups = connected_components(
@@ -197,31 +197,36 @@ def _sample(
     return rows, np.searchsorted(large, targets[rows]), tuple(names[k] for k in large)
 
 
-def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
+def _columns(context: CheckContext, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the properties of some rows."""
     m = context.measurements
+
+    def of(name: str) -> NDArray[Any]:
+        return np.asarray(getattr(m, name)[rows])
+
     with np.errstate(divide="ignore", invalid="ignore"):
-        area = m.height.astype(np.float64) * m.width
+        area = of("height").astype(np.float64) * of("width")
         encoder = np.array(
             [
                 f"{s} {'progressive' if p else ''} {e}".strip()
-                for s, p, e in zip(m.subsampling, m.progressive, m.encoder, strict=True)
+                for s, p, e in zip(of("subsampling"), of("progressive"), of("encoder"), strict=True)
             ],
             object,
         )
         return {
             "size": np.sqrt(area),
-            "aspect": m.width / m.height.astype(np.float64),
-            "density": np.where(m.format == "", np.nan, 8 * m.bytes / area),
-            "format": m.format,
-            "mode": m.mode,
-            "quality": m.quality.astype(np.float64),
+            "aspect": of("width") / of("height").astype(np.float64),
+            "density": np.where(of("format") == "", np.nan, 8 * of("bytes") / area),
+            "format": of("format"),
+            "mode": of("mode"),
+            "quality": of("quality").astype(np.float64),
             "encoder": encoder,
-            "camera": m.camera,
-            "brightness": m.brightness,
-            "contrast": m.contrast,
-            "sharpness": m.sharpness,
-            "colourfulness": m.colourfulness,
-            "tint": m.red - m.blue,
+            "camera": of("camera"),
+            "brightness": of("brightness"),
+            "contrast": of("contrast"),
+            "sharpness": of("sharpness"),
+            "colourfulness": of("colourfulness"),
+            "tint": of("red") - of("blue"),
         }
 
 

@@ -9,6 +9,7 @@ from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import differing_groups
 from kindsight.dataset.names import quoted
+from kindsight.dataset.splits.disjoint_sets import equal_rows
 from kindsight.dataset.table import SPLITS, ImageDataset
 
 __all__ = [
@@ -42,18 +43,19 @@ class IdenticalAcrossSplits(Check):
         dataset = context.dataset
         if len(present_splits(dataset)) < 2:
             return self.not_applicable(NO_SPLITS)
-        rows_of: dict[str, list[int]] = {}
-        for row in context.readable_rows.tolist():
-            digest = dataset.digest[row]
-            if digest is not None and dataset.split[row] is not None:
-                rows_of.setdefault(digest, []).append(row)
+        within = [
+            row
+            for row in context.readable_rows.tolist()
+            if dataset.digest[row] is not None and dataset.split[row] is not None
+        ]
         findings = []
-        for rows in rows_of.values():
-            splits = present_splits(dataset, rows) if len(rows) > 1 else ()
+        for group in equal_rows([dataset.digest[row] for row in within]):
+            rows = [within[index] for index in group.tolist()]
+            splits = present_splits(dataset, rows)
             if len(splits) > 1:
                 message = f"The same file is in {_listed(splits)}."
                 findings.append(self.finding(context, rows, message))
-        return self.result(findings, sum(map(len, rows_of.values())))
+        return self.result(findings, len(within))
 
 
 _LEAKAGE: dict[str, tuple[str, Severity]] = {

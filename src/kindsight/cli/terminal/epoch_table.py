@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
-
 from kindsight.cli.terminal.progress import clock_time
-from kindsight.cli.terminal.text import printable
+from kindsight.cli.terminal.text import echo_error, printable
 from kindsight.report.format import percent
 from kindsight.training.engine.history import EpochRow, History
 
@@ -133,11 +131,11 @@ class EpochLines(TrainingState):
 
     def __init__(
         self,
-        write: Callable[[str], None] | None = None,
+        write: Callable[[str], None] = echo_error,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(clock)
-        self._write = write or (lambda line: typer.echo(line, err=True))
+        self._write = write
 
     def on_start(self, epochs: int, done: int) -> None:
         """Write how many epochs were trained before, if any."""

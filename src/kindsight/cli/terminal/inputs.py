@@ -21,14 +21,23 @@ from typing import TYPE_CHECKING, Any
 
 from kindsight.cli.terminal.command import raise_if_interrupted
 from kindsight.cli.terminal.text import printable
-from kindsight.dataset.loaders.table_files import is_file_of_images
-from kindsight.dataset.names import IgnoredFiles
+from kindsight.dataset.loaders.table_files import is_file_of_images, is_shards
+from kindsight.dataset.names import IMAGE_EXTENSIONS, IgnoredFiles, extension_of
 from kindsight.dataset.walk import Listing, walk
 from kindsight.encoding import not_decoded, text_encoding, unescape_name
 from kindsight.errors import DatasetError, ImageError
 from kindsight.images.formats import detect_format
 from kindsight.images.netpbm import read_netpbm_header
 from kindsight.images.read import MAX_BYTES
+from kindsight.storage.address import (
+    base_name,
+    is_address,
+    join,
+    parent,
+    scheme_of,
+    split_member,
+)
+from kindsight.storage.files import is_file, is_folder
 
 if TYPE_CHECKING:
     from kindsight.dataset import DataOptions, ImageDataset
@@ -41,6 +50,10 @@ _CHUNK = 1 << 16
 _AHEAD = 1024
 # Bytes; longer than any file system allows.
 _LONGEST_NAME = 1 << 17
+MOST_MATCHES = 1_000_000
+"""Limit of the files that a pattern on an address may match."""
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 # Bytes by which an image is recognised.
 _SIGNATURE = 32
 
@@ -51,9 +64,10 @@ class Inputs:
     Parameters
     ----------
     given : sequence of str
-        Files; folders, for the images in and below them; tables (CSV, Parquet) or files of
-        arrays, for their images; ``-`` for file names or an image on standard input; and patterns
-        with ``*``, ``?`` or ``[`` (``**`` for any depth). A missing file is reported in its row.
+        Files; folders, for the images in and below them; tables (CSV, Parquet), tar files or files
+        of arrays, for their images; addresses of all of them; ``-`` for file names or an image on
+        standard input; and patterns with ``*``, ``?`` or ``[`` (``**`` for any depth). A missing
+        file is reported in its row.
     null : bool
         Whether file names on standard input end with NUL instead of a line feed.
     options : DataOptions, optional
@@ -95,6 +109,13 @@ class Inputs:
         """Whether names come from standard input."""
         return STDIN in self._given
 
+    @property
+    def has_lost_images(self) -> bool:
+        """Whether images of a damaged tar file have no rows; complete at the end."""
+        from kindsight.dataset.loaders.shards import DAMAGED, UNREADABLE
+
+        return any(self.ignored.counts.get(reason) for reason in (DAMAGED, UNREADABLE))
+
     def batches(self) -> Iterator[Iterator[str] | ImageDataset | bytes]:
         """Yield iterators of paths, in order; each must be exhausted before the next.
 
@@ -121,27 +142,33 @@ class Inputs:
         if dataset.arrays is not None:
             return dataset
         given = self._options.root if self._options else None
-        folder = given or os.path.dirname(name)  # noqa: PTH120
-        return iter([os.path.join(folder, path) for path in dataset.path])  # noqa: PTH118
+        folder = given or (name if os.path.isdir(name) else parent(name))  # noqa: PTH112
+        if isinstance(dataset.root, str) or "{" in folder:
+            folder = str(dataset.root)
+        return (join(folder, path) for path in dataset.path)
 
     def _files(self, names: Sequence[str]) -> Iterator[str]:
         for name in names:
-            if os.path.isdir(name):  # noqa: PTH112 (called once an image; Path is slower)
+            if _is_folder(name):
                 yield from self._folder(name)
             else:
                 yield name
 
     def _walk(self, folder: str) -> Iterator[Listing]:
         follow = self._options is None or self._options.follow_links
-        roots = [name for name in self._given if os.path.isdir(name)] if not follow else []  # noqa: PTH112
+        given = [] if follow else [name for name in self._given if not is_address(name)]
+        roots = [name for name in given if os.path.isdir(name)]  # noqa: PTH112
         return walk(folder, self.ignored, follow_links=follow, roots=roots)
 
     def _folder(self, folder: str) -> Iterator[str]:
         try:
             for listing in self._walk(folder):
-                place = os.path.join(folder, *filter(None, listing.folder.split("/")))  # noqa: PTH118
+                if is_address(folder):
+                    place = join(folder, listing.folder) if listing.folder else folder
+                else:
+                    place = os.path.join(folder, *filter(None, listing.folder.split("/")))  # noqa: PTH118
                 for name, _ in listing.all_files:
-                    yield os.path.join(place, name)  # noqa: PTH118
+                    yield join(place, name)
         except OSError as error:
             raise DatasetError(f"Cannot open the folder {folder}: {error.strerror}.") from error
 
@@ -149,12 +176,40 @@ class Inputs:
 def _kind(name: str) -> str:
     if name == STDIN:
         return "stdin"
-    return "table" if is_file_of_images(name) and os.path.isfile(name) else "file"  # noqa: PTH113
+    if is_shards(name):
+        return "table"
+    if is_file_of_images(name):
+        return "table" if is_file(name) else "file"
+    if not _is_folder(name):
+        return "file"
+    from kindsight.dataset.loaders.shards import find_shards
+
+    return "table" if find_shards(name) else "file"
+
+
+def _is_folder(name: str) -> bool:
+    """Return whether a name is that of a folder; asks a storage only where it may be one."""
+    if is_address(name) and (extension_of(base_name(name)) in IMAGE_EXTENSIONS):
+        return False
+    return split_member(name) is None and is_folder(name)
 
 
 def _expanded(name: str) -> Sequence[str]:
-    if name == STDIN or os.path.lexists(name) or not glob.has_magic(name):
+    if name.lower().endswith(_COMPRESSED):
+        raise DatasetError(
+            f"{printable(name)} is a compressed archive. Unpack it, and give the folder, or a tar "
+            "file."
+        )
+    if name == STDIN or os.path.lexists(name) or not glob.has_magic(name) or is_shards(name):
         return [name]
+    if is_address(name):
+        if scheme_of(name) in ("http", "https"):  # a question mark begins the query of a URL
+            return [name]
+        from kindsight.storage.access import glob_files
+
+        if matches := glob_files(name, MOST_MATCHES):
+            return matches
+        raise DatasetError(f"No file matches {printable(name)}.")
     found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (as given: Path.glob is not)
     if not found:
         raise DatasetError(f"No file matches {printable(name)}.")

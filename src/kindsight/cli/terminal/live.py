@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import typer
 
 from kindsight.cli.terminal.command import forgive_interrupt, raise_if_interrupted
 from kindsight.cli.terminal.epoch_table import (
@@ -20,14 +19,16 @@ from kindsight.cli.terminal.epoch_table import (
     headline,
 )
 from kindsight.cli.terminal.progress import (
+    VARIABLE,
     BarProgress,
+    JsonProgress,
     LineProgress,
     Progress,
     checked,
     clock_time,
     make_bars,
 )
-from kindsight.cli.terminal.text import note
+from kindsight.cli.terminal.text import echo_error, note
 from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
 from kindsight.training.engine.history import EpochRow, History
 
@@ -66,6 +67,9 @@ def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watc
     """
     if quiet:
         yield Watch(checked(None), Interrupts())
+    elif os.environ.get(VARIABLE) == "json":
+        lines = JsonProgress()
+        yield Watch(checked(lines), CallbackList(Interrupts(), JsonEpochs(lines)))
     elif sys.stderr.isatty():
         with _live(budget) as watch:
             yield watch
@@ -95,14 +99,41 @@ class Interrupts:
         note("Finishing with the best epoch so far. Press Ctrl-C again to stop immediately.")
 
 
-def _writer(budget: float | None) -> Callable[[str], None] | None:
-    """Return a function that writes lines after the time used of a budget; None without one."""
+class JsonEpochs:
+    """A training by epochs as lines of JSON, ``{"epoch": row}``: rows of the run's history.
+
+    Epochs that an earlier process trained come first. The steps of an epoch are a stage ``epoch``.
+
+    Parameters
+    ----------
+    lines : JsonProgress
+    """
+
+    def __init__(self, lines: JsonProgress) -> None:
+        self._lines, self._epochs = lines, 0
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Begin a training, of which some epochs may be done."""
+        self._epochs = epochs
+
+    def on_step(self, phase: str, epoch: int, step: int, steps: int, *_: Any) -> None:
+        """Write the progress of an epoch, if it is due."""
+        title = f"{phase}: epoch {epoch:,} of {self._epochs:,}"
+        self._lines.show("epoch", title, step, steps)
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Write a finished epoch."""
+        self._lines.write({"epoch": row.to_dict()})
+
+
+def _writer(budget: float | None) -> Callable[[str], None]:
+    """Return a function that writes lines to standard error, after the time used of a budget."""
     if budget is None:
-        return None
+        return echo_error
     began, whole = time.monotonic(), clock_time(budget)
 
     def write(line: str) -> None:
-        typer.echo(f"[{clock_time(time.monotonic() - began)} of {whole}] {line}", err=True)
+        echo_error(f"[{clock_time(time.monotonic() - began)} of {whole}] {line}")
 
     return write
 

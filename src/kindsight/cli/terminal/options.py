@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from kindsight.dataset import DataOptions
 
 __all__ = [
-    "BundleFolder", "Data", "DataOf", "Debug", "Json", "Quiet", "SetsPerClass", "TargetAccuracy",
-    "TargetCoverage", "Workers", "as_typed", "columns_of", "declared_annotation", "declared_option",
-    "with_data_options",
+    "BundleFolder", "Data", "DataOf", "Debug", "Json", "On", "Quiet", "SetsPerClass",
+    "TargetAccuracy", "TargetCoverage", "Workers", "as_typed", "columns_of",
+    "declared_annotation", "declared_option", "with_data_options",
 ]  # fmt: skip
 
 
@@ -72,6 +72,15 @@ Workers = Annotated[
         min=1,
         metavar="N",
         help=f"{OPTIONS['workers'].help}  [default: number of cores]",
+    ),
+]
+
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar=OPTIONS["on"].metavar,
+        help=f"{OPTIONS['on'].help}  [default: local]",
     ),
 ]
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kindsight.cli.terminal.prediction_rows import COLUMNS, types_of
 from kindsight.cli.terminal.text import csv_line
 from kindsight.encoding import valid_text
 from kindsight.errors import ImageError, MissingExtraError, SettingsError
@@ -19,20 +21,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kindsight.dataset import ImageDataset
+    from kindsight.network_outputs import DatasetRow
     from kindsight.predictor import Prediction
 
 __all__ = [
-    "PredictedImage", "check_files", "least_confident_first", "load_image", "write_sheet",
-    "write_table",
+    "PredictedImage", "check_files", "least_confident_first", "load_image", "to_arrow",
+    "write_sheet", "write_table",
 ]  # fmt: skip
 
 ENDINGS = (".csv", ".xlsx", ".parquet")
 EXTRAS = {".xlsx": ("xlsxwriter", "Excel tables"), ".parquet": ("pyarrow", "Parquet tables")}
 """The package of each ending, and what it is for; the extra has the ending's name."""
 
-FIXED_COLUMNS = 9
+FIXED_COLUMNS = len(COLUMNS)
 """Columns before the probabilities."""
+
+ROWS = 4096
+"""Rows of a Parquet table that are Python objects at once."""
+
+GROUP_BYTES = 1 << 25
+"""Size of a row group in memory: 32 MiB."""
 
 # Limits of Excel.
 EXCEL_ROWS = 1_048_576
@@ -62,7 +70,9 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
     """
     ending = "" if out is None else Path(out).suffix.lower()
     if out is not None and ending not in ENDINGS:
-        raise SettingsError(f"--out must end in .csv, .xlsx or .parquet; got {out!r}.")
+        raise SettingsError(
+            f"--out must end in .csv, .xlsx or .parquet, or in / for a folder; got {out!r}."
+        )
     if sheet is not None and Path(sheet).suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"--sheet must end in .html; got {sheet!r}.")
     for option, name in (("--out", out), ("--sheet", sheet)):
@@ -83,11 +93,11 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
         )
 
 
-def load_image(source: str | bytes | ImageDataset, row: int = 0) -> NDArray[np.uint8]:
+def load_image(source: str | bytes | DatasetRow) -> NDArray[np.uint8]:
     """Return the pixels of a file, or of a dataset's row, in about the size of a thumbnail."""
     from kindsight.images import read_image
 
-    data = source if isinstance(source, (str, bytes)) else source.load(row)
+    data = source if isinstance(source, (str, bytes)) else source.dataset.load(source.row)
     if not isinstance(data, (str, bytes)):
         return data
     return read_image(data, target=(THUMBNAIL, THUMBNAIL))
@@ -154,17 +164,27 @@ def _write_parquet(
     import pyarrow
     from pyarrow import parquet
 
-    numbers = {"confidence", "ood_score"}
-    kinds = [
-        pyarrow.float64() if i >= FIXED_COLUMNS or name in numbers else pyarrow.string()
-        for i, name in enumerate(header)
-    ]
+    with parquet.ParquetWriter(path, to_arrow(header, []).schema) as writer:
+        tables: list[Any] = []
+        while block := list(islice(rows, ROWS)):
+            tables.append(to_arrow(header, block))
+            if sum(table.nbytes for table in tables) >= GROUP_BYTES:
+                writer.write_table(pyarrow.concat_tables(tables))
+                tables = []
+        if tables:
+            writer.write_table(pyarrow.concat_tables(tables))
+
+
+def to_arrow(header: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> Any:
+    """Return rows as an Arrow table: texts and float64, bytes that are not UTF-8 escaped."""
+    import pyarrow
+
+    kinds = [pyarrow.string() if kind is str else pyarrow.float64() for kind in types_of(header)]
     cells = [[valid_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    columns = zip(*cells, strict=True)
+    columns = zip(*cells, strict=True) if cells else [()] * len(kinds)
     arrays = [pyarrow.array(cell, kind) for cell, kind in zip(columns, kinds, strict=True)]
     # Not a dictionary: two classes may have the same name after escaping.
-    table = pyarrow.Table.from_arrays(arrays, [valid_text(name) for name in header])
-    parquet.write_table(table, path)
+    return pyarrow.Table.from_arrays(arrays, [valid_text(name) for name in header])
 
 
 def write_sheet(path: str, images: Sequence[PredictedImage], bundle: str) -> None:

@@ -1,17 +1,20 @@
-"""Progress of a long command: bars on a terminal, a line now and then elsewhere."""
+"""Progress of a long command: bars on a terminal, a line now and then elsewhere.
+
+For programs that run commands, the environment variable :data:`VARIABLE` gives lines of JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from kindsight.cli.terminal.command import raise_if_interrupted
-from kindsight.cli.terminal.text import printable
+from kindsight.cli.terminal.text import echo_error, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 __all__ = [
-    "STAGES", "BarProgress", "LineProgress", "Progress", "checked", "clock_time", "counting",
-    "make_bars", "watching",
+    "STAGES", "VARIABLE", "BarProgress", "JsonProgress", "LineProgress", "Progress", "checked",
+    "clock_time", "counting", "make_bars", "watching",
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
@@ -60,6 +63,12 @@ STAGES = {
 LINE_SECONDS = 10.0
 """Least time between two lines of a stage."""
 
+VARIABLE = "KINDSIGHT_PROGRESS"
+"""Environment variable: with the value ``json``, progress is written as lines of JSON."""
+
+JSON_SECONDS = 0.25
+"""Least time between two lines of JSON of one stage."""
+
 DELAY_SECONDS = 2.0
 """Time before anything is shown of a command that is mostly quick."""
 
@@ -80,6 +89,8 @@ def watching(quiet: bool) -> Iterator[Progress]:
     """
     if quiet:
         yield checked(None)
+    elif os.environ.get(VARIABLE) == "json":
+        yield checked(JsonProgress())
     elif sys.stderr.isatty():
         from rich.console import Console
 
@@ -136,10 +147,10 @@ class LineProgress:
 
     def __init__(
         self,
-        write: Callable[[str], None] | None = None,
+        write: Callable[[str], None] = echo_error,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._write = write or (lambda line: typer.echo(line, err=True))
+        self._write = write
         self._clock = clock
         self._begun: dict[str, tuple[float, int]] = {}
         self._latest: dict[str, tuple[int, int]] = {}
@@ -160,6 +171,51 @@ class LineProgress:
             begun, first = self._begun[stage]
             self._write(f"{name}: {progress_text(done, total, done - first, now - begun)}")
             self._last, self._shown = now, done
+
+
+class JsonProgress:
+    """Progress as lines of JSON on standard error.
+
+    A line is ``{"stage", "title", "done", "total"}``: at a stage's beginning, its end, and at most
+    four times a second in between; total is 0 if unknown.
+
+    Parameters
+    ----------
+    write : callable, optional
+        Takes a line; standard error if omitted.
+    clock : callable, optional
+        Returns seconds.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None] = echo_error,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._shown: tuple[str, int, int] | None = None
+        self._last = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Write the progress of a stage, if it is due."""
+        self.show(stage, STAGES.get(stage, stage), done, total)
+
+    def show(self, stage: str, title: str, done: int, total: int) -> None:
+        """Write the progress of a stage with a title of its own, if it is due."""
+        now, state = self._clock(), (title, done, total)
+        begins = self._shown is None or self._shown[0] != title
+        if state == self._shown or not (
+            begins or done == total or now - self._last >= JSON_SECONDS
+        ):
+            return
+        self._shown, self._last = state, now
+        line = {"stage": stage, "title": printable(title), "done": done, "total": total}
+        self.write(line)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Write a line."""
+        self._write(json.dumps(line))
 
 
 def is_repeated(latest: tuple[int, int], done: int, total: int) -> bool:

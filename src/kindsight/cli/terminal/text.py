@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from kindsight.predictor import Predictor
 
 __all__ = [
-    "Paint", "cells", "clipping_note", "complain", "csv_line", "for_machines", "hanging",
-    "line_width", "note", "pad", "print_json", "printable", "say", "table", "to_json", "wrapped",
+    "Paint", "cells", "clipping_note", "complain", "csv_line", "echo_error", "for_machines",
+    "hanging", "line_width", "note", "pad", "print_json", "printable", "say", "table", "to_json",
+    "wrapped",
 ]  # fmt: skip
 
 PLAIN_WIDTH = 100
@@ -104,6 +105,11 @@ def say(*lines: str) -> None:
     """Print lines of a result to standard output."""
     for line in lines:
         typer.echo(line)
+
+
+def echo_error(line: str) -> None:
+    """Write a line to standard error."""
+    typer.echo(line, err=True)
 
 
 def note(text: str) -> None:

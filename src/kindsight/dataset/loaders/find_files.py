@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.base import BLOCK
+from kindsight.dataset.columns.codes import NumberColumn
+from kindsight.dataset.columns.convert import as_codes, first_equal
+from kindsight.dataset.columns.texts import TextColumn
 from kindsight.dataset.loaders.from_names import loose_role
 from kindsight.dataset.loaders.values import Faults, NoLabelsError, row_numbers
 from kindsight.dataset.names import IgnoredFiles, n_images, quoted, quoted_list
 from kindsight.dataset.walk import walk
 from kindsight.encoding import unescape_name
 from kindsight.errors import DatasetError
+from kindsight.storage.address import is_address, join, split_member
+from kindsight.storage.files import sizes as sizes_of
 
 __all__ = ["FoundFiles", "find_files", "repeated_rows"]
 
 MAX_SEARCHED = 1_000_000
 """Maximum number of image files that are searched for names without folder or extension."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+MAX_CHECKED = 1_000_000
+"""Rows up to which every file is checked to exist. Of more, a sample is checked, and a missing file
+is named when it is read."""
+
+SAMPLE = 1_000
 
 
 class FoundFiles(NamedTuple):
     """The files of a table's rows."""
 
-    paths: tuple[str, ...]  # with ``/``, relative to the root; as given for missing files
-    sizes: tuple[int, ...]  # bytes; 0 for missing files
+    paths: Sequence[str]  # with ``/``, relative to the root; as given for missing files
+    sizes: Sequence[int]  # bytes; 0 for missing files
     ambiguous: list[int]  # rows whose name is that of several files
     notes: list[str]  # for the user
 
 
 def find_files(
     cells: Sequence[str],
-    numbers: Sequence[int],
+    numbers: NDArray[np.int64],
     unit: str,
     where: str,
-    root: Path,
+    root: Path | str,
     role: str = "train",
 ) -> FoundFiles:
     r"""Return the files of a column of paths.
@@ -45,59 +57,82 @@ def find_files(
     Paths may be absolute or lead out of `root`. If all use ``\`` only, they are Windows paths. A
     path of no file may lack its extension or its first folders: it stands for the only image below
     `root` with this name. Of several images, the one in a folder of the split `role` is preferred,
-    as ``train/1.jpg`` to ``test/1.jpg``.
+    as ``train/1.jpg`` to ``test/1.jpg``. Paths and `root` may be addresses.
 
     Raises
     ------
     DatasetError
-        If cells are empty or URLs, or no file exists.
+        If cells are empty, or no file exists.
+    StorageError
+        If the storage at an address cannot be used.
     """
-    faults = Faults(unit)
-    for cell, number in zip(cells, numbers, strict=True):
-        if not cell:
-            faults.add(f"Every row of {where} must have a path.", number, "an empty cell")
-        elif _URL.match(cell):
-            rule = f"The paths in {where} must be files, not URLs."
-            faults.add(rule, number, quoted(cell[:60]), "Download the images first.")
+    texts = TextColumn.of(cells) if not isinstance(cells, TextColumn) else cells
+    faults, rule = Faults(unit), f"Every row of {where} must have a path."
+    faults.add_rows(
+        np.flatnonzero(texts.lengths == 0), lambda row: (rule, int(numbers[row]), "an empty cell")
+    )
     faults.check()
-    start = os.path.join(root, "")  # noqa: PTH118
-    cells = [_unescaped(cell, start) if "\\" in cell else cell for cell in cells]
-    windows = os.sep == "\\" or _from_windows(cells, start)
-    paths = [cell.replace("\\", "/") if windows else cell for cell in cells]
-    sizes = [_size(os.path.join(start, path)) for path in paths]  # noqa: PTH118
-    missing = [row for row, size in enumerate(sizes) if size is None]
+    start = f"{root}/" if is_address(root) else os.path.join(root, "")  # noqa: PTH118
+    if texts.contains("\\").any():
+        plain = [_unescaped(cell, start) if "\\" in cell else cell for cell in texts]
+        windows = os.sep == "\\" or _from_windows(plain, start)
+        texts = TextColumn.of(cell.replace("\\", "/") if windows else cell for cell in plain)
+    if len(texts) > MAX_CHECKED:
+        return _sampled(texts, root, where)
+    sizes = _sizes(root, texts)
+    missing = np.flatnonzero(sizes < 0).tolist()
     ambiguous: dict[int, list[str]] = {}
     notes = []
-    if missing:
+    if unnamed := [row for row in missing if not is_address(texts[row])]:
         by_name = _Names(start, role)
-        found = {row: by_name.find(paths[row]) for row in missing}
+        found = {row: by_name.find(texts[row]) for row in unnamed}
         resolved = {row: files[0] for row, files in found.items() if len(files) == 1}
         ambiguous = {row: files for row, files in found.items() if len(files) > 1}
         if resolved:
             row, file = next(iter(resolved.items()))
             notes.append(
                 f"Found by name in {quoted(str(root))} and its subfolders: "
-                f"{n_images(len(resolved))} of {where}, such as {quoted(paths[row])} in "
+                f"{n_images(len(resolved))} of {where}, such as {quoted(texts[row])} in "
                 f"{quoted(file)}."
             )
-        for row, file in resolved.items():
-            paths[row], sizes[row] = file, _size(os.path.join(start, file))  # noqa: PTH118
-        notes.extend(_ambiguity(ambiguous, paths, numbers, unit, where))
-    if paths and all(size is None for size in sizes):
+            sizes[list(resolved)] = [by_name.sizes[file] for file in resolved.values()]
+            texts = TextColumn.of(resolved.get(row, path) for row, path in enumerate(texts))
+        notes.extend(_ambiguity(ambiguous, texts, numbers, unit, where))
+    if len(texts) and (sizes < 0).all():
         if ambiguous:
             raise DatasetError(f'{notes[-1]} Give their folder: `root="FOLDER"`.')
-        raise NoLabelsError(
-            f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
-            f"{quoted(str(root))}. If the paths are relative to another folder, "
-            'name it: `root="FOLDER"`.'
+        raise _no_file(where, texts[0], str(root))
+    return FoundFiles(texts, NumberColumn(np.maximum(sizes, 0)), list(ambiguous), notes)
+
+
+def _sampled(texts: TextColumn, root: Path | str, where: str) -> FoundFiles:
+    """Return the paths of very many rows, of which a sample is checked."""
+    rows = np.linspace(0, len(texts) - 1, SAMPLE).round().astype(np.int64)
+    paths = texts.take(rows)
+    missing = list(paths.take(np.flatnonzero(_sizes(root, paths) < 0)))
+    if len(missing) == len(rows):
+        raise _no_file(where, missing[0], str(root))
+    notes = []
+    if missing:
+        notes.append(
+            f"Of {SAMPLE:,} files in {where} that were checked, {len(missing):,} do not exist; "
+            f"the first is {quoted(missing[0])}. They are named when they are read."
         )
-    return FoundFiles(tuple(paths), tuple(size or 0 for size in sizes), list(ambiguous), notes)
+    sizes = NumberColumn(np.broadcast_to(np.int64(0), len(texts)))
+    return FoundFiles(texts, sizes, [], notes)
+
+
+def _no_file(where: str, path: str, root: str) -> NoLabelsError:
+    return NoLabelsError(
+        f"None of the files in {where} exists; the first is {quoted(path)} in {quoted(root)}. If "
+        'the paths are relative to another folder, name it: `root="FOLDER"`.'
+    )
 
 
 def _ambiguity(
     ambiguous: Mapping[int, list[str]],
     paths: Sequence[str],
-    numbers: Sequence[int],
+    numbers: NDArray[np.int64],
     unit: str,
     where: str,
 ) -> list[str]:
@@ -105,7 +140,7 @@ def _ambiguity(
     if not ambiguous:
         return []
     row, files = next(iter(ambiguous.items()))
-    named = row_numbers(unit, [numbers[row] for row in ambiguous])
+    named = row_numbers(unit, [int(numbers[row]) for row in ambiguous])
     return [
         f"Ambiguous names in {where}, {named} ({n_images(len(ambiguous))}): "
         f"{quoted(paths[row])} matches {quoted_list(files, 3)}."
@@ -118,11 +153,13 @@ class _Names:
     def __init__(self, start: str, role: str) -> None:
         self._role = role
         self._files: dict[str, list[str]] = {}
+        self.sizes: dict[str, int] = {}
         searched = 0
         try:
             for listing in walk(start, IgnoredFiles()):
                 prefix = f"{listing.folder}/" if listing.folder else ""
-                for name, _ in listing.files:
+                for name, size in listing.files:
+                    self.sizes[prefix + name] = size
                     for key in {name, name.rpartition(".")[0]}:
                         self._files.setdefault(key, []).append(prefix + name)
                 searched += len(listing.files)
@@ -176,37 +213,83 @@ def _from_windows(cells: Sequence[str], start: str) -> bool:
     return bool(with_backslash) and all(_size(start + cell) is None for cell in with_backslash)
 
 
+def _sizes(root: Path | str, paths: TextColumn) -> NDArray[np.int64]:
+    """Return the bytes of files; -1 for missing ones."""
+    start = os.path.join(root, "")  # noqa: PTH118
+    if not is_address(root) and not paths.contains("://").any():
+        found = (_size(os.path.join(start, path)) for path in paths)  # noqa: PTH118
+        return np.fromiter((-1 if size is None else size for size in found), np.int64, len(paths))
+    sizes = np.full(len(paths), -1, np.int64)
+    for first in range(0, len(paths), BLOCK):
+        names = [join(root, path) for path in paths.take(slice(first, first + BLOCK))]
+        remote = [row for row, name in enumerate(names) if is_address(name)]
+        for row, size in zip(remote, sizes_of([names[row] for row in remote]), strict=True):
+            sizes[first + row] = -1 if size is None else size
+        for row, name in enumerate(names):
+            if not is_address(name) and (size := _size(name)) is not None:
+                sizes[first + row] = size
+    return sizes
+
+
 def _size(file: str) -> int | None:
+    if is_address(file):
+        return sizes_of([file])[0]
+    if (member := split_member(file)) is not None and not os.path.lexists(file):
+        return _member_size(*member)
     try:
         return os.stat(file).st_size  # noqa: PTH116 (called once an image; Path is slower)
     except (OSError, ValueError):
         return None
 
 
+def _member_size(shard: str, place: tuple[int, int] | None, member: str) -> int | None:
+    from kindsight.storage.shards import find_member
+
+    try:
+        place = place or find_member(shard, member)
+    except DatasetError:
+        return None
+    return None if place is None else place[1]
+
+
 def repeated_rows(
     paths: Sequence[str],
     columns: Mapping[str, Sequence[str | None]],
-    numbers: Sequence[int],
+    numbers: NDArray[np.int64],
     unit: str,
     where: str,
-) -> list[int]:
+) -> NDArray[np.int64]:
     """Return the rows that repeat an earlier path; DatasetError if they contradict it."""
-    first: dict[str, int] = {}
-    again = []
+    texts = paths if isinstance(paths, TextColumn) else TextColumn.of(paths)
+    if (texts.contains("./") | texts.contains("//")).any():
+        texts = TextColumn.of(
+            os.path.normpath(path)
+            if ("./" in path or "//" in path) and not is_address(path)
+            else path
+            for path in texts
+        )
+    first = first_equal(texts)
+    again = np.flatnonzero(first != np.arange(len(first)))
     faults = Faults(unit)
-    for row, path in enumerate(paths):
-        plain = os.path.normpath(path) if "./" in path or "//" in path else path
-        earlier = first.setdefault(plain, row)
-        if earlier == row:
-            continue
-        again.append(row)
-        for kind, cells in columns.items():
-            if cells[row] != cells[earlier]:
-                rule = f"An image in {where} must have only one {kind}."
-                said = (
-                    f"{quoted(path)} is {quoted(cells[row] or '')}, and "
-                    f"{quoted(cells[earlier] or '')} in {row_numbers(unit, [numbers[earlier]])}"
-                )
-                faults.add(rule, numbers[row], said)
+    wrong: list[tuple[str, Sequence[str | None], NDArray[np.int64]]] = []
+    for kind, cells in columns.items():
+        codes = as_codes(cells).codes
+        rows = again[codes[again] != codes[first[again]]]
+        if len(rows):
+            wrong.append((kind, cells, rows))
+    for kind, cells, rows in sorted(wrong, key=lambda one: int(one[2][0])):
+        rule = f"An image in {where} must have only one {kind}."
+
+        def fault(
+            row: int, rule: str = rule, cells: Sequence[str | None] = cells
+        ) -> tuple[str, int, str]:
+            earlier = int(first[row])
+            said = (
+                f"{quoted(paths[row])} is {quoted(cells[row] or '')}, and "
+                f"{quoted(cells[earlier] or '')} in {row_numbers(unit, [int(numbers[earlier])])}"
+            )
+            return rule, int(numbers[row]), said
+
+        faults.add_rows(rows, fault)
     faults.check()
     return again

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
+import numpy as np
+
+from kindsight.dataset.columns.base import BLOCK
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import as_codes, count_values, take_rows
 from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.options import DataOptions, NamePattern
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError
+from kindsight.storage.address import split_member
 
 __all__ = [
     "UNLABELLED", "are_containers", "is_split_name", "joined_classes_note", "loose_role", "role_of",
@@ -32,7 +38,8 @@ def joined_classes_note(dataset: ImageDataset, pattern: str | None = None) -> st
     joined = _joined(dataset.group, dataset.label)
     if not joined:
         return ""
-    groups = Counter(name for name in dataset.group if name is not None)
+    groups = count_values(dataset.group)
+    groups.pop(None, None)
     largest = max(joined, key=lambda name: (groups[name], name))
     several = sum(n > 1 for n in groups.values())
     is_one = len(joined) == 1
@@ -51,11 +58,13 @@ def joined_classes_note(dataset: ImageDataset, pattern: str | None = None) -> st
 
 def _joined(groups: Sequence[str | None], labels: Sequence[str | None]) -> dict[str, int]:
     """Return the number of classes of each group that has several."""
-    classes: defaultdict[str, set[str]] = defaultdict(set)
-    for group, label in zip(groups, labels, strict=True):
-        if group is not None and label is not None:
-            classes[group].add(label)
-    return {group: len(found) for group, found in classes.items() if len(found) > 1}
+    coded, named = as_codes(groups), as_codes(labels)
+    known = np.flatnonzero((coded.codes >= 0) & (named.codes >= 0))
+    pairs = coded.codes[known].astype(np.int64) * len(named.names) + named.codes[known]
+    group, classes = np.unique(np.unique(pairs) // max(1, len(named.names)), return_counts=True)
+    several = group[classes > 1]
+    names = CodeColumn(several, coded.names)
+    return dict(zip(names, classes[classes > 1].tolist(), strict=True))
 
 
 def _with_folder(pattern: str, dataset: ImageDataset) -> str:
@@ -68,7 +77,7 @@ def _with_folder(pattern: str, dataset: ImageDataset) -> str:
     better = f"([^/]+/{'' if start else '[^/]*?'}{prefix}{rest}{end}"
     if NamePattern.fault(better):
         return ""
-    found = NamePattern(better, "").find([valid_text(path) for path in dataset.path])
+    found = NamePattern(better, "").find([_name(path) for path in dataset.path])
     lost = any(
         new is None and old is not None for new, old in zip(found, dataset.group, strict=True)
     )
@@ -205,24 +214,24 @@ def _parse(name: str) -> tuple[str, frozenset[str]] | None:
 def _with_labels(dataset: ImageDataset, pattern: str) -> ImageDataset:
     labels = _found(dataset, NamePattern(pattern, "label"), "labels")
     check_label_typos(labels, lambda row: quoted(dataset.path[row]))
-    labelled = replace(dataset, label=tuple(labels), classes=class_order(labels))
-    missing = [row for row, label in enumerate(labels) if label is None]
-    if not missing:
+    labelled = replace(dataset, label=labels, classes=class_order(labels))
+    missing = np.flatnonzero(labels.equals(None))
+    if not len(missing):
         return labelled
     note = (
         f"Ignored without a label in the name: {n_images(len(missing))}, first "
-        f"{quoted(dataset.path[missing[0]])}."
+        f"{quoted(dataset.path[int(missing[0])])}."
     )
     return exclude_rows(labelled, missing, "name without a label", note)
 
 
 def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
     groups = _found(dataset, NamePattern(pattern, "group"), "groups")
-    missing = [row for row, group in enumerate(groups) if group is None]
+    missing = np.flatnonzero(groups.equals(None))
     grouped = dataset.with_columns(group=groups)
     if joined := joined_classes_note(grouped, pattern):
         grouped = grouped.with_notes(joined)
-    if not missing:
+    if not len(missing):
         return grouped
     return grouped.with_notes(
         f"Not in any group, without a group in the name: {n_images(len(missing))}, first "
@@ -230,14 +239,24 @@ def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
     )
 
 
-def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str | None]:
+def _name(path: str) -> str:
+    """Return a path as text; of a file in a tar file, that within it."""
+    member = split_member(path)
+    return valid_text(path if member is None else member[2])
+
+
+def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> CodeColumn:
     if dataset.arrays is not None:
         raise DatasetError(
             f"The pattern {pattern.text!r} cannot extract {what}: images in memory have no file "
             "names. Leave the pattern out."
         )
-    found = pattern.find([valid_text(path) for path in dataset.path])
-    if not any(found):
+    blocks = (slice(start, start + BLOCK) for start in range(0, len(dataset), BLOCK))
+    parts = (
+        pattern.find([_name(path) for path in take_rows(dataset.path, rows)]) for rows in blocks
+    )
+    found = CodeColumn.of(chain.from_iterable(parts))
+    if not any(count_values(found)):
         first = dataset.path[0]
         raise DatasetError(
             f"The pattern {pattern.text!r} found no {what} in the names of {n_images(len(found))}; "

@@ -258,7 +258,7 @@ def from_npz(
     notes += [*filter(None, (note for _, note in shaped)), *scaling_notes(value_range, where)]
     memory = from_arrays([image for array in pixels for image in array])
     columns: dict[str, Any] = {}
-    skipped: list[int] = []
+    skipped = np.zeros(0, np.int64)
     if labelled:
         names = options.label_names or _class_names(arrays, class_names, where, options)
         columns, skipped = _columns(arrays, splits, replace(options, label_names=names), where)
@@ -286,16 +286,16 @@ def _paths(file: str, part: _SplitArrays, arrays: Mapping[str, NDArray[Any]]) ->
 
 
 def _without_unlabelled(
-    dataset: ImageDataset, skipped: Sequence[int], where: str, location: Callable[[int], str]
+    dataset: ImageDataset, skipped: NDArray[np.int64], where: str, location: Callable[[int], str]
 ) -> ImageDataset:
     """Exclude images without a label, and those with several that are skipped, with notes."""
-    several = set(skipped)
+    several = set(skipped.tolist())
     missing = [
         row for row, label in enumerate(dataset.label) if label is None and row not in several
     ]
     names = dataset.path
     for rows, reason, what in (
-        (skipped, "several labels", "with several labels"),
+        (skipped.tolist(), "several labels", "with several labels"),
         (missing, "no label", "without a label"),
     ):
         if not rows:
@@ -335,7 +335,7 @@ def _class_names(arrays: _Arrays, name: str | None, where: str, options: DataOpt
 
 def _columns(
     arrays: _Arrays, splits: Sequence[_SplitArrays], options: DataOptions, where: str
-) -> tuple[dict[str, Any], list[int]]:
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Return the columns label, split and group, the classes, and rows with several labels."""
     labels: list[tuple[str, ...]] = []
     groups: list[str | None] = []
@@ -348,7 +348,7 @@ def _columns(
     what = f"The labels in {where}"
     chosen, skipped = resolve_labels(labels, options, what, _locator(arrays, splits))
     columns = {
-        "label": tuple(chosen),
+        "label": chosen,
         "split": tuple(split),
         "group": tuple(groups),
         "classes": class_order(chosen),
@@ -372,7 +372,7 @@ def _locator(arrays: _Arrays, splits: Sequence[_SplitArrays]) -> Callable[[int],
 
 def _labels(
     arrays: _Arrays, name: str, part: _SplitArrays, where: str, options: DataOptions
-) -> list[tuple[str, ...]]:
+) -> Sequence[tuple[str, ...]]:
     """Return the labels of each image: of one-hot rows, or of one label for each image."""
     array = arrays[name]
     if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "buif":
@@ -383,7 +383,7 @@ def _labels(
             )
         _check_length(array, name, part, arrays, where)
         numbers = [str(k) for k in range(array.shape[1])]
-        return list(one_hot_labels(array.astype(bool).T.tolist(), numbers))
+        return one_hot_labels(list(array.astype(bool).T), numbers)
     cells = _cells(arrays, name, part, where, options)
     return read_labels(cells, keep_na=options.keep_na_labels)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from kindsight.dataset.columns.convert import as_codes, count_pairs
 from kindsight.dataset.labels import WHOLE, class_order
 from kindsight.dataset.loaders.table_files import CsvTable
 from kindsight.dataset.names import n_images, quoted, quoted_list
@@ -97,14 +98,14 @@ def rename_labels(
     dataset: ImageDataset, mapped: Mapping[str, str], classes: Collection[str] = ()
 ) -> ImageDataset:
     """Return the dataset with the classes that its labels stand for; see :func:`find_renames`."""
-    found = find_renames(Counter(zip(dataset.label, dataset.split, strict=True)), mapped, classes)
+    found = find_renames(count_pairs(dataset.label, dataset.split), mapped, classes)
     if not found.names:
         return dataset
 
     def renamed(label: str | None) -> str | None:
         return None if label is None else found.names.get(label, label)
 
-    labels = tuple(map(renamed, dataset.label))
+    labels = as_codes(dataset.label).mapped(renamed)
     files = (file._replace(label=renamed(file.label)) for file in dataset.ignored_files)
     classes = class_order(labels)
     result = replace(dataset, label=labels, classes=classes, ignored_files=tuple(files))

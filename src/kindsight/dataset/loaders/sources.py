@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from kindsight.dataset.columns.codes import CodeColumn, NumberColumn
+from kindsight.dataset.columns.convert import sort_order
+from kindsight.dataset.columns.texts import TextColumn
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -31,8 +37,11 @@ from kindsight.dataset.names import (
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, reason_with_extension, walk
 from kindsight.encoding import unescape_name, valid_text
-from kindsight.errors import DatasetError, ImageError
+from kindsight.errors import DatasetError, ImageError, KindsightError
 from kindsight.images.formats import HEAD_BYTES, detect_format
+from kindsight.storage.address import absolute, is_address, split_member
+from kindsight.storage.files import sizes
+from kindsight.storage.shards import read_part
 
 __all__ = ["from_files", "from_folder"]
 
@@ -58,6 +67,7 @@ def from_folder(
     Parameters
     ----------
     path : str or Path
+        The folder; a str may be an address, such as ``s3://bucket/photos``.
     labelled : bool
         False: take all images, at any depth, without labels and splits.
     min_classes : int
@@ -99,12 +109,12 @@ def from_folder(
     rows, outside, labels = _rows(listings, found if labelled else None, ignored)
     where = _where(root, ignored)
     if labelled:
-        if not rows:
+        if not len(rows.paths):
             raise DatasetError(
                 f"There are no class folders in {where}, only {n_images(len(outside))}. "
                 f"{HOW_TO_ARRANGE}"
             )
-        check_classes(found, where, len(rows), min_classes)
+        check_classes(found, where, len(rows.paths), min_classes)
     for name in outside:
         ignored.add(name, BESIDE_CLASSES)
     if outside:
@@ -115,11 +125,11 @@ def from_folder(
         for file in sorted(ignored.files, key=lambda file: file.path)
     ]
     return ImageDataset(
-        path=tuple(row[0] for row in rows),
-        label=tuple(valid_text(row[2].label) if row[2] else None for row in rows),
-        split=tuple(row[2].split if row[2] else None for row in rows),
-        size=tuple(row[1] for row in rows),
-        root=Path(root).absolute(),
+        path=rows.paths,
+        label=rows.labels.mapped(lambda label: valid_text(label.label) if label else None),
+        split=rows.labels.mapped(lambda label: label.split if label else None),
+        size=rows.sizes,
+        root=absolute(root),
         ignored=dict(sorted(ignored.counts.items())),
         ignored_files=tuple(files),
         notes=(*found.notes, *ignored_notes(files)),
@@ -138,7 +148,8 @@ def from_files(
     Parameters
     ----------
     paths : iterable of str or Path
-        A missing file is no error here; reading it is. A single path is one file.
+        Local paths, addresses, or files in tar files (``photos.tar!cat/1.jpg``). A missing file is
+        no error here; reading it is. A single path is one file.
     labels : sequence or array, optional
         One name or whole number for each path, or one-hot rows; None or NaN where unknown.
     multi_label, keep_na_labels
@@ -159,7 +170,7 @@ def from_files(
     names = tuple(_path_text(path) for path in paths)
     if not names:
         raise DatasetError("`paths` must contain at least one path; got none.")
-    sizes = tuple(map(_size, names))
+    sizes = _sizes(names)
     label = as_labels(labels, len(names), multi_label=multi_label, keep_na_labels=keep_na_labels)
     return ImageDataset(path=names, label=label, size=sizes)
 
@@ -184,12 +195,21 @@ def _listings(
     try:
         return list(walk(root, ignored, follow_links=follow_links, roots=roots))
     except FileNotFoundError:
-        what = f"does not exist. {_FORMS}"
+        what = f"does not exist. {_shortened(root) or _FORMS}"
     except NotADirectoryError:
         what = _what_file(root)
+    except KindsightError:  # some are ValueErrors
+        raise
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
         what = f"cannot be opened: {error}. {_FORMS}"
     raise DatasetError(f"{quoted(root)} {what}")
+
+
+def _shortened(root: str) -> str:
+    """Return how to give an address that `Path` has changed; "" for another path."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", root) is None:
+        return ""
+    return "Give an address as text: Path shortens '://' to ':/'."
 
 
 _FORMS = "Images are read from a folder, a table (.csv, .parquet) or arrays (.npz)."
@@ -207,14 +227,13 @@ _ARCHIVES = (
 def _what_file(path: str) -> str:
     """Return the fault of a file that is neither a table nor a file of arrays, and the cure."""
     try:
-        with Path(path).open("rb") as file:
-            head = file.read(HEAD_BYTES)
+        head = read_part(path, 0, HEAD_BYTES)
         detect_format(head)
     except OSError as error:
         return f"cannot be opened: {error}. {_FORMS}"
     except ImageError as error:
         if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
-            return "is an archive. Unpack it, and give the folder."
+            return "is an archive. Unpack it, and give the folder, or a tar file."
         if error.code != "unsupported":
             return f"is neither a table nor a file of arrays. {_FORMS}"
     return (
@@ -223,17 +242,22 @@ def _what_file(path: str) -> str:
     )
 
 
-_Row = tuple[str, int, FolderLabel | None]
+class _Rows(NamedTuple):
+    """The rows of a folder, sorted by path."""
+
+    paths: TextColumn
+    sizes: NumberColumn
+    labels: CodeColumn  # FolderLabel or None
 
 
 def _rows(
     listings: list[Listing], found: Arrangement | None, ignored: IgnoredFiles
-) -> tuple[list[_Row], list[str], dict[str, str]]:
+) -> tuple[_Rows, list[str], dict[str, str]]:
     """Return the rows, sorted by path, the images outside the class folders, and folders' labels.
 
     Outside the class folders, files of unsupported formats are ignored.
     """
-    rows: list[_Row] = []
+    used: list[tuple[Listing, FolderLabel | None]] = []
     outside: list[str] = []
     inherited: dict[str, FolderLabel] = {}
     for listing in listings:
@@ -247,8 +271,18 @@ def _rows(
                 _ignore_unsupported(ignored, listing)
                 continue
             inherited[folder] = label
-        rows.extend((prefix + name, size, label) for name, size in listing.all_files)
-    rows.sort(key=lambda row: row[0])
+        used.append((listing, label))
+    files = [listing.all_files for listing, _ in used]
+    paths = TextColumn.of(
+        f"{listing.folder}/{name}" if listing.folder else name
+        for (listing, _), every in zip(used, files, strict=True)
+        for name, _ in every
+    )
+    sizes = np.fromiter((size for every in files for _, size in every), np.int64, len(paths))
+    counts = np.fromiter(map(len, files), np.int64, len(files))
+    labels = CodeColumn.of(label for _, label in used).take(np.repeat(np.arange(len(used)), counts))
+    order = sort_order(paths)
+    rows = _Rows(paths.take(order), NumberColumn(sizes[order]), labels.take(order))
     return rows, outside, {folder: label.label for folder, label in inherited.items()}
 
 
@@ -276,6 +310,12 @@ def _path_text(path: object) -> str:
     if isinstance(path, (str, os.PathLike)):
         return str(os.fsdecode(path))
     raise DatasetError(f"A path must be a str or a Path; got {type(path).__name__}.")
+
+
+def _sizes(names: Sequence[str]) -> tuple[int, ...]:
+    remote = [name for name in names if is_address(name) and split_member(name) is None]
+    known = dict(zip(remote, sizes(remote), strict=True)) if remote else {}
+    return tuple(known[name] or 0 if name in known else _size(name) for name in names)
 
 
 def _size(path: str) -> int:

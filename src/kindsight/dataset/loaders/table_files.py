@@ -12,24 +12,34 @@ import json
 import math
 import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.base import BLOCK
+from kindsight.dataset.columns.build import ColumnBuilder
 from kindsight.dataset.loaders.values import Faults
 from kindsight.dataset.names import quoted
 from kindsight.encoding import decode_text, invalid_line, not_decoded, text_encoding
-from kindsight.errors import DatasetError, MissingExtraError
+from kindsight.errors import DatasetError, KindsightError, MissingExtraError
+from kindsight.storage.address import base_name, is_address, join, parent, scheme_of, undirected
+from kindsight.storage.files import LocalCopy, names_in, open_source, sizes
 
 __all__ = [
     "ARRAY_ENDINGS", "MAX_LINE_BYTES", "PARQUET_ENDINGS", "CsvTable", "ParquetTable",
-    "is_file_of_images", "opened",
+    "is_file_of_images", "is_shards", "opened", "parquet_parts",
 ]  # fmt: skip
 
 MAX_LINE_BYTES = 1 << 24
 MAX_COLUMNS = 1_000_000
-MAX_TABLE_BYTES = 1 << 29
-"""The most bytes of a table of paths: 512 MiB, some millions of rows."""
+MAX_TABLE_BYTES = 1 << 32
+"""The most bytes of a table of paths: 4 GiB, some tens of millions of rows."""
+MAX_DECODED_BYTES = 1 << 29
+"""The most bytes of a table in another encoding than UTF-8, which is decoded as a whole."""
 
 _SEPARATORS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
@@ -54,6 +64,8 @@ class CsvTable:
         The separator between cells.
     where : str
         The file's name, for messages.
+    folder : str
+        The folder that contains the file.
     packed : bool
         Whether all pixels are in one column, separated by blanks; see :meth:`unpack`.
 
@@ -67,9 +79,11 @@ class CsvTable:
     packed = False
 
     def __init__(self, path: str, encoding: str | None = None) -> None:
-        self.path, self.where = path, quoted(os.path.basename(path))  # noqa: PTH119
+        self.path, self.where = path, quoted(base_name(path))
+        self.folder = parent(path)
         self._given = encoding
-        with opened(path) as file:
+        self._copy = LocalCopy(path)
+        with opened(self._copy.path) as file:
             self._start = file.readline(MAX_LINE_BYTES)
         self._encoding = text_encoding(self._start, encoding or None)
         with self.open_utf8() as file:
@@ -101,13 +115,13 @@ class CsvTable:
 
     def open_utf8(self) -> BinaryIO:
         """Open the file for reading its text as UTF-8, without a byte order mark."""
-        file = opened(self.path)
+        file = opened(self._copy.path)
         if self._encoding == "utf-8-sig":
             if file.read(3) != codecs.BOM_UTF8:
                 file.seek(0)
             return file
         with file:
-            self._check_size()
+            self._check_size(MAX_DECODED_BYTES)
             text, wrong = decode_text(file.read(), self._encoding) if self._encoding else ("", 1)
         if wrong:
             raise self.not_utf8(wrong)
@@ -143,16 +157,16 @@ class CsvTable:
         """Return True: every column can be read as text."""
         return True
 
-    def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
+    def read(self, columns: Sequence[int]) -> tuple[NDArray[np.int64], list[Sequence[str]]]:
         """Read some columns, ignoring blank lines.
 
         - `columns`: indices in the header.
 
         Returns
         -------
-        list of int
+        int64 array
             The line number on which each row ends, from 1.
-        list of list of str
+        list of sequence of str
             The cells of each column, stripped unless quoted.
 
         Raises
@@ -160,10 +174,11 @@ class CsvTable:
         DatasetError
             If lines have more or fewer cells than the header; the message names them.
         """
-        self._check_size()
+        self._check_size(MAX_TABLE_BYTES)
         faults, width = Faults(self.unit), len(self.header)
-        lines: list[int] = []
+        lines = array("q")
         cells: list[list[str]] = [[] for _ in columns]
+        builders = [ColumnBuilder() for _ in columns]
         for line, row in self._rows():
             if not any(row):
                 continue
@@ -174,15 +189,19 @@ class CsvTable:
             lines.append(line)
             for column, index in zip(cells, columns, strict=True):
                 column.append(row[index])
+            if len(lines) % BLOCK == 0:
+                _flush(cells, builders)
         faults.check()
-        return lines, cells
+        _flush(cells, builders)
+        return np.array(lines, np.int64), [builder.finish() for builder in builders]
 
-    def _check_size(self) -> None:
-        size = os.path.getsize(self.path)  # noqa: PTH202
-        if size > MAX_TABLE_BYTES:
+    def _check_size(self, limit: int) -> None:
+        size = os.path.getsize(self._copy.path)  # noqa: PTH202
+        if size > limit:
             raise DatasetError(
                 f"{self.where} has {size:,} bytes; the limit for a table of paths is "
-                f"{MAX_TABLE_BYTES:,}. Divide it into several tables."
+                f"{limit:,}. Convert it to Parquet, which is smaller, or divide it into several "
+                "tables."
             )
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -221,12 +240,20 @@ ARRAY_ENDINGS = (".npz", ".npy")
 
 def is_file_of_images(path: str | os.PathLike[str]) -> bool:
     """Return whether a path ends like that of a table or of arrays."""
-    return os.fspath(path).lower().endswith(TEXT_ENDINGS + PARQUET_ENDINGS + ARRAY_ENDINGS)
+    name = undirected(os.fspath(path))
+    return name.lower().endswith(TEXT_ENDINGS + PARQUET_ENDINGS + ARRAY_ENDINGS)
 
 
-MAX_ROWS = 10_000_000
-MAX_BYTES = 1 << 30
-"""Limit of the unpacked size of the columns that are read: 1 GiB."""
+def is_shards(name: str) -> bool:
+    """Return whether a name is that of a tar file, or of several: ``train-{000..099}.tar``."""
+    return undirected(name).lower().endswith(".tar")
+
+
+MAX_ROWS = 200_000_000
+MIN_BYTES, MAX_BYTES = 1 << 30, 1 << 34
+MAX_RATIO = 64
+"""Limit of the memory of the columns that are read: 64 times the size of the file, but at least 1
+GiB and at most 16 GiB. So a small file cannot become a large table."""
 
 _BATCH = 1 << 16  # rows
 
@@ -234,27 +261,54 @@ _TYPES = r"(large_)?(string|utf8|binary)|u?int\d|bool|halffloat|float|double|dic
 _LIST = rf"(large_)?list<\w+: (?!dictionary)({_TYPES})"
 
 
+def parquet_parts(folder: str) -> list[str]:
+    """Return the Parquet files of a folder that is one table in parts; empty for another folder.
+
+    All its files are Parquet, but hidden ones and those that start with ``_``, as ``_SUCCESS``; it
+    has no folders; and the files have the same name but for numbers.
+    """
+    if is_address(folder) and (is_file_of_images(folder) or scheme_of(folder) in ("http", "https")):
+        return []
+    try:
+        names = [name for name in names_in(folder) if not name.startswith((".", "_"))]
+    except (OSError, ValueError):
+        return []
+    if not names or not all(name.lower().endswith(PARQUET_ENDINGS) for name in names):
+        return []
+    patterns = {_NUMBERS.sub("0", name) for name in names}
+    named = _PART.match(names[0]) is not None
+    if not (named or (len(names) > 1 and len(patterns) == 1)) or len({n[:4] for n in names}) > 1:
+        return []
+    return [join(folder, name) for name in names]
+
+
+_NUMBERS = re.compile(r"\d+")
+_PART = re.compile(r"part[-_. ]?\d", re.I)
+
+
 class ParquetTable:
-    """A Parquet file whose column names have been read.
+    """A Parquet file, or a folder of Parquet files, whose column names have been read.
 
     Parameters
     ----------
     path : str
-        The file.
+        The file, or the folder of :func:`parquet_parts`.
 
     Attributes
     ----------
     header : list of str
         Column names.
     where : str
-        The file's name, for messages.
+        The file's or folder's name, for messages.
+    folder : str
+        The folder that contains the file or files.
 
     Raises
     ------
     MissingExtraError
         If PyArrow is not installed.
     DatasetError
-        If the file is not Parquet, or too large.
+        If a file is not Parquet, or the files have different columns.
     """
 
     unit = "row"
@@ -265,27 +319,35 @@ class ParquetTable:
         except ImportError:
             raise MissingExtraError("Reading Parquet", "parquet") from None
         self._parquet = parquet
-        self.path, self.where = path, quoted(os.path.basename(path))  # noqa: PTH119
+        self.path, self.where = path, quoted(base_name(path))
+        self._parts = parquet_parts(path) or [path]
+        self.folder = path if self._parts != [path] else parent(path)
         try:
-            self._schema = parquet.ParquetFile(path).schema_arrow
+            self._schema = self._open(self._parts[0]).schema_arrow
             self.header = [str(name) for name in self._schema.names]
+        except KindsightError:
+            raise
         except Exception as error:  # PyArrow's errors have no other common base
             raise self._refused(error) from error
+
+    def _open(self, part: str, **options: Any) -> Any:
+        """Return a part as PyArrow opens it."""
+        return self._parquet.ParquetFile(open_source(part), **options)
 
     def has_text(self, column: int) -> bool:
         """Return whether a column can be read as text."""
         return re.match(_TYPES, str(self._schema.field(column).type)) is not None
 
-    def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
+    def read(self, columns: Sequence[int]) -> tuple[NDArray[np.int64], list[Sequence[str]]]:
         """Read some columns as text.
 
         - `columns`: indices in the header.
 
         Returns
         -------
-        list of int
-            Row numbers, from 1.
-        list of list of str
+        int64 array
+            Row numbers, from 1; over all parts.
+        list of sequence of str
             The cells of each column: whole numbers as digits, null and NaN as an empty text, lists
             as JSON.
 
@@ -298,29 +360,38 @@ class ParquetTable:
         try:
             self._check_types(names)
             cells = self._cells(names)
-        except DatasetError:
+        except KindsightError:
             raise
         except Exception as error:
             raise self._refused(error) from error
-        return list(range(1, len(cells[0]) + 1)), cells
+        return np.arange(1, len(cells[0]) + 1), cells
 
-    def _cells(self, names: Sequence[str]) -> list[list[str]]:
+    def _cells(self, names: Sequence[str]) -> list[Sequence[str]]:
         """Read in batches, because the size stated in the file is not trusted."""
         # As a dictionary, equal texts are stored once: a small file cannot become a large table.
         plain = [name for name in names if self.has_text(self.header.index(name))]
-        file = self._parquet.ParquetFile(self.path, read_dictionary=plain)
-        cells: list[list[str]] = [[] for _ in names]
-        size = 0
-        for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
-            size += batch.nbytes
-            if size > MAX_BYTES or len(cells[0]) + len(batch) > MAX_ROWS:
+        builders = {name: ColumnBuilder() for name in names}
+        limit = min(max(MIN_BYTES, MAX_RATIO * sum(map(_size, self._parts))), MAX_BYTES)
+        rows = 0
+        for part in self._parts:
+            if [str(name) for name in self._open(part).schema_arrow.names] != self.header:
                 raise DatasetError(
-                    f"{self.where} is too large: the limit is {MAX_ROWS:,} rows and "
-                    f"{MAX_BYTES:,} bytes. Divide it into several tables."
+                    f"The files in {self.where} must have the same columns; those of "
+                    f"{quoted(base_name(part))} differ from the first file's."
                 )
-            for column, name in zip(cells, names, strict=True):
-                column.extend(_texts(batch.column(name)))
-        return cells
+            file = self._open(part, read_dictionary=plain)
+            for batch in file.iter_batches(_BATCH, columns=list(builders)):
+                rows += len(batch)
+                left = limit - sum(builder.nbytes for builder in builders.values())
+                for name, builder in builders.items():
+                    left -= _add_cells(builder, batch.column(name), left)
+                if left < 0 or rows > MAX_ROWS:
+                    raise DatasetError(
+                        f"{self.where} is too large: the limit is {MAX_ROWS:,} rows and "
+                        f"{limit:,} bytes. Divide it into several tables."
+                    )
+        cells = {name: builder.finish() for name, builder in builders.items()}
+        return [cells[name] for name in names]
 
     def _check_types(self, names: Sequence[str]) -> None:
         for name in names:
@@ -336,12 +407,32 @@ class ParquetTable:
         return DatasetError(f"{self.where} cannot be read as a Parquet file: {quoted(text)[1:-1]}.")
 
 
-def _texts(column: Any) -> list[str]:
-    """Return the cells of a column as texts."""
-    if hasattr(column, "dictionary"):
-        texts = [_text(value) for value in column.dictionary.to_pylist()]
-        return ["" if k is None else texts[k] for k in column.indices.to_pylist()]
-    return [_text(value) for value in column.to_pylist()]
+def _size(part: str) -> int:
+    """Return the bytes of a file."""
+    return (sizes([part])[0] or 0) if is_address(part) else os.path.getsize(part)  # noqa: PTH202
+
+
+def _flush(cells: Sequence[list[str]], builders: Sequence[ColumnBuilder]) -> None:
+    """Move the cells of each column to its builder."""
+    for column, builder in zip(cells, builders, strict=True):
+        builder.add(column)
+        column.clear()
+
+
+def _add_cells(builder: ColumnBuilder, column: Any, limit: int) -> int:
+    """Add the cells of a batch as texts, unless they take more bytes than `limit`."""
+    if not hasattr(column, "dictionary"):
+        if str(column.type).startswith(("list", "large_list")):
+            before = builder.nbytes
+            builder.add([_text(value) for value in column.to_pylist()])
+            return builder.nbytes - before
+        column = column.dictionary_encode()
+    indices = column.indices.cast("int64").fill_null(len(column.dictionary)).to_numpy()
+    # Of a dictionary, which may be that of many batches, only these are converted.
+    used, indices = np.unique(indices, return_inverse=True)
+    there = used[used < len(column.dictionary)]
+    names = [_text(value) for value in column.dictionary.take(there).to_pylist()]
+    return builder.add_coded([*names, *[""] * (len(used) - len(there))], indices, limit)
 
 
 def _text(value: Any) -> str:

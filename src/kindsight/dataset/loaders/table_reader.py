@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import as_codes, count_values
 from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import SCALED, from_arrays, shape_of_row, with_shape
 from kindsight.dataset.loaders.find_files import find_files, repeated_rows
@@ -28,6 +32,7 @@ from kindsight.dataset.several_labels import OneHotColumns
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.encoding import printable
 from kindsight.errors import DatasetError
+from kindsight.storage.address import absolute, base_name
 
 __all__ = ["TableReader"]
 
@@ -75,7 +80,7 @@ class TableReader:
     ) -> None:
         self._table, self._options, self._labelled = table, options, labelled
         self._where, self._found, self._one_hot = table.where, dict(found), list(one_hot)
-        self._numbers: list[int] = []
+        self._numbers = np.zeros(0, np.int64)
         self._notes: list[str] = []
         self._missing_texts = ""
 
@@ -90,8 +95,8 @@ class TableReader:
         cells = dict(zip(kinds, columns, strict=False))
         self._check_rows()
         labels = self._labels(cells, others, columns[len(kinds) :])
-        root = Path(self._options.root or os.path.dirname(self._table.path)).absolute()  # noqa: PTH120
-        unit, name = self._table.unit, os.path.basename(self._table.path)  # noqa: PTH119
+        root = absolute(self._options.root or self._table.folder)
+        unit, name = self._table.unit, base_name(self._table.path)
         role = loose_role(name.rpartition(".")[0]) or "train"
         files = find_files(cells.pop("path"), self._numbers, unit, self._where, root, role)
         self._notes.extend(files.notes)
@@ -100,8 +105,7 @@ class TableReader:
         )
         known = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
         again = repeated_rows(dataset.path, known, self._numbers, self._table.unit, self._where)
-        numbers = [self._numbers[row] for row in again]
-        return self._exclude(dataset, numbers, "duplicate row", "duplicate rows")
+        return self._exclude(dataset, again, "duplicate row", "duplicate rows")
 
     def of_pixels(self, pixels: Sequence[int], heading: bool) -> ImageDataset:
         """Build it from columns of pixels."""
@@ -110,19 +114,19 @@ class TableReader:
         others = self._label_columns([*pixels, *self._found.values()] if heading else pixels)
         read = [*(self._found[kind] for kind in kinds), *others]
         rows = read_pixel_rows(self._table, pixels, read, heading=heading)
-        self._numbers = rows.lines
+        self._numbers = np.array(rows.lines, np.int64)
         self._check_rows()
         if rows.fractions:
             self._notes.append(SCALED.format(where=self._where))
         shape = shape_of_row(len(pixels), self._options.shape, self._where)
         held = from_arrays([one for block in rows.pixels for one in with_shape(block, shape)])
         name = self._table.path.replace(os.sep, "/")
-        cells = dict(zip(kinds, rows.cells, strict=False))
+        cells: dict[str, Sequence[str]] = dict(zip(kinds, rows.cells, strict=False))
         return self._dataset(
             self._labels(cells, others, rows.cells[len(kinds) :]),
             cells,
             [],
-            path=tuple(f"{name}:{number}" for number in self._numbers),
+            path=tuple(f"{name}:{number}" for number in self._numbers.tolist()),
             size=held.size,
             arrays=held.arrays,
         )
@@ -157,8 +161,11 @@ class TableReader:
         return []
 
     def _labels(
-        self, cells: dict[str, list[str]], others: Sequence[int], columns: Sequence[list[str]]
-    ) -> list[tuple[str, ...]] | None:
+        self,
+        cells: dict[str, Sequence[str]],
+        others: Sequence[int],
+        columns: Sequence[Sequence[str]],
+    ) -> CodeColumn | None:
         """Return the labels of each row; None where none are wanted.
 
         Columns of one-hot labels that are called like splits or groups are removed from `cells`.
@@ -187,14 +194,15 @@ class TableReader:
         )
         return flags.labels()
 
-    def _labels_of_cells(self, cells: list[str]) -> list[tuple[str, ...]]:
+    def _labels_of_cells(self, cells: Sequence[str]) -> CodeColumn:
         keep_na = self._options.keep_na_labels
-        missing = sorted({cell.strip() for cell in cells} & MISSING - {""})
+        coded = as_codes(cells)
+        missing = sorted({cell.strip() for cell in count_values(coded)} & MISSING - {""})
         if missing and not keep_na:
             self._missing_texts = (
                 f" Some have {quoted_list(missing)}. If that is a label, give `keep_na_labels`."
             )
-        return read_labels(cells, keep_na=keep_na)
+        return read_labels(coded, keep_na=keep_na)
 
     def _note_one_of_several(self, cells: Sequence[str], flags: OneHotColumns) -> None:
         """Add a note if the column that was named is one of several one-hot columns."""
@@ -226,55 +234,53 @@ class TableReader:
         return NoLabelsError(f"{self._where} has no {columns}; its columns are {there}. {hint}")
 
     def _check_rows(self) -> None:
-        if not self._numbers:
+        if not len(self._numbers):
             raise DatasetError(f"{self._where} has no rows; a table must have one for each image.")
 
     def _location(self, row: int) -> str:
-        return row_numbers(self._table.unit, [self._numbers[row]])
+        return row_numbers(self._table.unit, [int(self._numbers[row])])
 
     def _dataset(
         self,
-        labels: list[tuple[str, ...]] | None,
-        cells: Mapping[str, list[str]],
+        labels: CodeColumn | None,
+        cells: Mapping[str, Sequence[str]],
         ambiguous: Sequence[int],
         **columns: Any,
     ) -> ImageDataset:
         """Add labels, splits and groups; exclude rows without one label."""
-        several: list[int] = []
+        several = np.zeros(0, np.int64)
         if labels is not None:
             what = f"The labels in {self._where}"
-            chosen, several = resolve_labels(labels, self._options, what, self._location)
-            columns["label"] = tuple(chosen)
+            columns["label"], several = resolve_labels(labels, self._options, what, self._location)
         splits = self._splits(cells)
         if splits is not None:
-            columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
+            columns["split"] = splits.mapped(lambda s: None if s in (UNLABELLED, EXCLUDED) else s)
         if "group" in cells:
-            groups = (cell.strip() for cell in cells["group"])
-            columns["group"] = tuple(None if group in MISSING else group for group in groups)
+            columns["group"] = _groups(cells["group"])
             name = quoted(self._table.header[self._found["group"]])
             if any(columns["group"]):
                 self._notes.append(f"Images of one group (column {name}) stay in one split.")
         dataset = ImageDataset(**columns).with_notes(*self._notes)
-        numbers = self._numbers
-        unlabelled = [row for row, split in enumerate(splits or ()) if split == UNLABELLED]
-        excluded = [row for row, split in enumerate(splits or ()) if split == EXCLUDED]
-        missing = [row for row, label in enumerate(dataset.label) if label is None]
-        for rows, reason, what, more in (
-            (unlabelled, "unlabelled row", "unlabelled images", ""),
-            (excluded, "excluded row", "excluded by the table", ""),
-            (ambiguous, "ambiguous name", "ambiguous names", ""),
-            (several, "several labels", "rows with several labels", ""),
-            (
-                missing if labels is not None else (),
-                *("row without a label", "rows without a label", self._missing_texts),
-            ),
-        ):
-            dataset = self._exclude(dataset, [numbers[row] for row in rows], reason, what, more)
+        excluded = [
+            ("unlabelled row", "unlabelled images", "", _rows_of(splits, UNLABELLED)),
+            ("excluded row", "excluded by the table", "", _rows_of(splits, EXCLUDED)),
+            ("ambiguous name", "ambiguous names", "", np.array(ambiguous, np.int64)),
+            ("several labels", "rows with several labels", "", several),
+        ]
+        if labels is not None:
+            missing = np.flatnonzero(as_codes(dataset.label).equals(None))
+            more = self._missing_texts
+            excluded.append(("row without a label", "rows without a label", more, missing))
+        left = np.arange(len(dataset))
+        for reason, what, more, rows in excluded:
+            place = np.flatnonzero(np.isin(left, rows))
+            dataset = self._exclude(dataset, place, reason, what, more)
+            left = np.delete(left, place)
         if "group" in cells and (joined := joined_classes_note(dataset)):
             dataset = dataset.with_notes(joined)
         return replace(dataset, classes=class_order(dataset.label))
 
-    def _splits(self, cells: Mapping[str, list[str]]) -> list[str | None] | None:
+    def _splits(self, cells: Mapping[str, Sequence[str]]) -> CodeColumn | None:
         """Return the column of splits; None if there is none."""
         if "split" not in cells:
             return None
@@ -287,14 +293,28 @@ class TableReader:
         return splits
 
     def _exclude(
-        self, dataset: ImageDataset, numbers: Sequence[int], reason: str, what: str, more: str = ""
+        self,
+        dataset: ImageDataset,
+        rows: NDArray[np.int64],
+        reason: str,
+        what: str,
+        more: str = "",
     ) -> ImageDataset:
-        """Exclude the rows of some row numbers, with a note."""
-        left = set(numbers)
-        rows = [row for row, number in enumerate(self._numbers) if number in left]
-        if not rows:
+        """Exclude rows, with a note."""
+        if not len(rows):
             return dataset
-        named = row_numbers(self._table.unit, [self._numbers[row] for row in rows])
-        self._numbers = [number for number in self._numbers if number not in left]
+        named = row_numbers(self._table.unit, self._numbers[rows])
+        self._numbers = np.delete(self._numbers, rows)
         note = f"Ignored {what}: {n_images(len(rows))} of {self._where}, {named}.{more}"
         return exclude_rows(dataset, rows, reason, note)
+
+
+def _groups(cells: Sequence[str]) -> CodeColumn:
+    """Return a column of groups: cells without blanks at their ends; None for missing values."""
+    return as_codes(cells).mapped(
+        lambda cell: None if (cell or "").strip() in MISSING else cell.strip()
+    )
+
+
+def _rows_of(splits: CodeColumn | None, name: str) -> NDArray[np.int64]:
+    return np.zeros(0, np.int64) if splits is None else np.flatnonzero(splits.equals(name))

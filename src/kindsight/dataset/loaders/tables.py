@@ -17,6 +17,7 @@ from kindsight.dataset.loaders.table_files import (
     CsvTable,
     ParquetTable,
     is_file_of_images,
+    parquet_parts,
 )
 from kindsight.dataset.loaders.table_reader import TableReader
 from kindsight.dataset.loaders.values import NoLabelsError
@@ -31,7 +32,9 @@ from kindsight.dataset.names import (
 )
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset
-from kindsight.errors import DatasetError
+from kindsight.errors import DatasetError, KindsightError
+from kindsight.storage.address import join, undirected
+from kindsight.storage.files import names_in
 
 __all__ = [
     "data_files", "find_columns", "find_split_files", "folder_of_tables", "from_table",
@@ -192,7 +195,7 @@ def from_table(
     Parameters
     ----------
     path : str or Path
-        The table.
+        The table; Parquet may also be a folder of part files.
     options : DataOptions, optional
         Describes what the table does not.
     labelled : bool
@@ -214,7 +217,7 @@ def from_table(
     options = options or DataOptions()
     options.check()
     name = os.fspath(path)
-    parquet = name.lower().endswith(PARQUET_ENDINGS)
+    parquet = undirected(name).lower().endswith(PARQUET_ENDINGS) or bool(parquet_parts(name))
     table: CsvTable | ParquetTable
     table = ParquetTable(name) if parquet else CsvTable(name, options.encoding)
     if isinstance(table, CsvTable):
@@ -280,7 +283,9 @@ def _label_comes_first(width: int, shape: tuple[int, ...] | None) -> bool:
 def data_files(folder: str) -> list[str]:
     """Return the names of the tables and arrays in a folder."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208
+        names = names_in(folder)
+    except KindsightError:  # some are ValueErrors
+        raise
     except (OSError, ValueError):
         return []
     return [
@@ -300,15 +305,14 @@ def folder_of_tables(folder: str) -> str:
         if data_files(inner):
             return inner
         try:
-            with os.scandir(inner) as entries:
-                names = [
-                    entry.name for entry in entries if why_folder_is_ignored(entry.name) is None
-                ]
+            names = [name for name in names_in(inner) if why_folder_is_ignored(name) is None]
+        except KindsightError:
+            raise
         except (OSError, ValueError):
             break
         if len(names) != 1:
             break
-        inner = os.path.join(inner, names[0])  # noqa: PTH118
+        inner = join(inner, names[0])
     return folder
 
 
@@ -327,7 +331,7 @@ def find_split_files(folder: str) -> dict[str | None, str]:
                 f"{quoted(folder)} has several tables for the {split} split: {quoted_list(names)}. "
                 "Give the path of one table."
             )
-        found.update((split, os.path.join(folder, name)) for name in names)  # noqa: PTH118
+        found.update((split, join(folder, name)) for name in names)
     return found
 
 
@@ -341,7 +345,7 @@ def open_table_of_labels(folder: str, options: DataOptions, tree: Tree) -> Image
         if name.lower().endswith(ARRAY_ENDINGS) or "submission" in name.lower():
             continue
         try:
-            found[name] = from_table(os.path.join(folder, name), options)  # noqa: PTH118
+            found[name] = from_table(join(folder, name), options)
         except NoLabelsError:
             continue
     roles = {name: loose_role(name.rpartition(".")[0]) for name in found}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import as_codes, count_values
 from kindsight.dataset.labels import MISSING, WHOLE, check_label_typos, check_not_fractions
 from kindsight.dataset.loaders.from_names import role_of
 from kindsight.dataset.names import quoted
@@ -50,6 +55,18 @@ class Faults:
             named.append(f"{self.unit} {number:,}" + (f" ({received})" if received else ""))
         self._found[rule, cure] = (total + count, named)
 
+    def add_rows(
+        self,
+        rows: NDArray[np.int64],
+        fault: Callable[[int], tuple[str, int, str]],
+        cure: str = "",
+    ) -> None:
+        """Record rows that break one rule; of few, `fault` returns rule, number and received."""
+        for row in rows[:_SHOWN].tolist():
+            self.add(*fault(row), cure)
+        if len(rows) > _SHOWN:
+            self.add(*fault(int(rows[_SHOWN])), cure, len(rows) - _SHOWN)
+
     def __bool__(self) -> bool:
         return bool(self._found)
 
@@ -64,7 +81,7 @@ class Faults:
             raise DatasetError("\n".join(lines))
 
 
-def row_numbers(unit: str, numbers: Sequence[int]) -> str:
+def row_numbers(unit: str, numbers: Sequence[int] | NDArray[np.int64]) -> str:
     """Return the numbers of rows as text: ``line 3``, ``lines 3, 8 and 12 more``."""
     named = ", ".join(f"{number:,}" for number in numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
@@ -80,8 +97,8 @@ _COMPETITION = {"publictest": "validation", "privatetest": "test"}
 _OUT = dict.fromkeys(("excluded", "exclude", "left out", "leave out"), EXCLUDED)
 
 
-def read_labels(cells: Iterable[str], *, keep_na: bool = False) -> list[tuple[str, ...]]:
-    """Return the labels in each cell of a column.
+def read_labels(cells: Sequence[str], *, keep_na: bool = False) -> CodeColumn:
+    """Return the labels in each cell of a column, as tuples.
 
     Most cells have one label; an empty one has none, nor has a text that stands for a missing
     value, such as ``NA``, unless `keep_na` is true. For cells with several labels, see
@@ -89,8 +106,8 @@ def read_labels(cells: Iterable[str], *, keep_na: bool = False) -> list[tuple[st
     becomes ``3``: programs write whole numbers like that if a column has gaps.
     """
     missing = {""} if keep_na else MISSING
-    texts = [cell.strip() for cell in cells]
-    distinct = set(texts) - missing
+    coded = as_codes(cells)
+    distinct = {cell.strip() for cell in count_values(coded)} - missing
     lists = several_labels(distinct)
     labels = {text: lists.get(text, (text,)) for text in distinct}
     every = {label for parts in labels.values() for label in parts}
@@ -105,7 +122,7 @@ def read_labels(cells: Iterable[str], *, keep_na: bool = False) -> list[tuple[st
             text: tuple(part for part in parts if part not in missing)
             for text, parts in labels.items()
         }
-    return [labels.get(text, ()) for text in texts]
+    return coded.mapped(lambda cell: labels.get((cell or "").strip(), ()))
 
 
 def resolve_labels(
@@ -113,7 +130,7 @@ def resolve_labels(
     options: DataOptions,
     what: str,
     location: Callable[[int], str],
-) -> tuple[list[str | None], list[int]]:
+) -> tuple[CodeColumn, NDArray[np.int64]]:
     """Return one label for each row, and the rows that are skipped because they have several.
 
     Parameters
@@ -133,12 +150,22 @@ def resolve_labels(
         If the labels are numbers with fractions, rows have several labels and no option says how to
         use them, or labels have no name or differ only in spelling.
     """
-    numbers = [row for row, labels in enumerate(rows) for _ in labels]
-    flat: list[str | None] = [label for labels in rows for label in labels]
+    coded = as_codes(rows)
+    # The first of equal rows is validated, in the order of these.
+    first = coded.first_rows()
+    different = sorted(
+        (row, labels)
+        for row, labels in zip(first.tolist(), coded.names, strict=False)
+        if row < len(coded)
+    )
+    numbers = [row for row, labels in different for _ in labels]
+    flat: list[str | None] = [label for _, labels in different for label in labels]
     check_not_fractions(flat, what, lambda k: location(numbers[k]))
-    named = iter(name_labels(flat, options.label_names, lambda k: location(numbers[k])))
-    rows = [tuple(str(next(named)) for _ in labels) for labels in rows]
-    chosen, skipped = choose_labels(rows, options.multi_label, what, location)
+    names = name_labels(flat, options.label_names, lambda k: location(numbers[k]))
+    named = dict(zip(flat, map(str, names), strict=True))
+    if options.label_names:
+        coded = coded.mapped(lambda labels: tuple(named[label] for label in labels))
+    chosen, skipped = choose_labels(coded, options.multi_label, what, location)
     check_label_typos(chosen, location)
     return chosen, skipped
 
@@ -180,8 +207,8 @@ def name_labels(
 
 
 def read_splits(
-    cells: Sequence[str], numbers: Sequence[int], unit: str, where: str, *, named: bool
-) -> list[str | None] | None:
+    cells: Sequence[str], numbers: NDArray[np.int64], unit: str, where: str, *, named: bool
+) -> CodeColumn | None:
     """Return a column's cells as splits, with the same names as for folders.
 
     - `cells`: ``train``, ``val``, ``Test``, ...; empty if undecided.
@@ -191,22 +218,25 @@ def read_splits(
 
     Returns
     -------
-    list of (str or None), or None
+    CodeColumn of (str or None), or None
         ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"``, ``"excluded"`` or None; None
-        instead of a list if the column contains something else.
+        instead of a column if it contains something else.
 
     Raises
     ------
     DatasetError
         If cells are not splits; the message names the rows.
     """
-    meaning = {cell: _role(cell) for cell in set(cells) if cell.strip() not in MISSING}
+    coded = as_codes(cells)
+    meaning = {cell: _role(cell) for cell in count_values(coded) if cell.strip() not in MISSING}
     if not named and not any(meaning.values()):
         return None
-    faults = Faults(unit)
-    for cell, number in zip(cells, numbers, strict=True):
-        if cell in meaning and meaning[cell] is None:
-            rule = f"A split in {where} must be train, validation, test or excluded."
-            faults.add(rule, number, quoted(cell[:40]), "Leave the cell empty for a random split.")
+    wrong = [meaning.get(cell, "") is None for cell in (*coded.names, "")]
+    faults, rule = Faults(unit), f"A split in {where} must be train, validation, test or excluded."
+    faults.add_rows(
+        np.flatnonzero(np.array(wrong)[coded.codes]),
+        lambda row: (rule, int(numbers[row]), quoted(cells[row][:40])),
+        "Leave the cell empty for a random split.",
+    )
     faults.check()
-    return [meaning.get(cell) for cell in cells]
+    return coded.mapped(meaning.get)

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
+from kindsight.dataset.reading.on_cluster import Cluster, process_on_cluster, why_unsupported
+from kindsight.dataset.reading.read_ahead import ReadAhead
 from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images.formats import detect_format
+from kindsight.storage.address import MEMBER, is_address, split_member
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
@@ -67,12 +69,35 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> FileStamp:
-        """Return the stamp of a file; OSError or ValueError if there is no such file."""
+        """Return the stamp of a file; OSError or ValueError if there is none.
+
+        For an address, it is made of what the storage said when the dataset was opened; for a file
+        in a tar file, it is that of the tar file.
+        """
+        name = os.fspath(path)
+        if isinstance(name, str) and ("://" in name or MEMBER in name.lower()):
+            member = split_member(name)
+            if is_address(name):
+                return cls._of_address(member[0] if member else name)
+            if member is not None and not os.path.lexists(name):
+                path = member[0]
         stat = os.stat(path)  # noqa: PTH116 (called once per image; Path is slower)
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _signed(stat.st_ino))
 
+    @classmethod
+    def _of_address(cls, address: str) -> FileStamp:
+        from kindsight.storage.versions import known_version
+
+        known = known_version(address)
+        if known is None:
+            raise FileNotFoundError(address)
+        # The fixed inode is no local file's; versions in which a change might not show are unknown.
+        return cls(*known, 0, -1)
+
     def settled(self, now: float) -> bool:
         """Return whether any change after `now`, in seconds, gives another stamp."""
+        if self.inode == -1:
+            return True
         coarse = self.modified % 1_000_000_000 == 0
         margin = COARSE_SETTLED_SECONDS if coarse else SETTLED_SECONDS
         newest = max(self.modified, self.changed if os.name == "posix" else self.modified)
@@ -137,6 +162,9 @@ class ImageTable(Protocol):
     def put(self, rows: list[Any]) -> None:
         """Store rows, all or none."""
 
+    def stored(self) -> list[str]:
+        """Return the digests of all rows, also of those that are not known."""
+
 
 class FileProcessor(Protocol):
     """Computes the rows of an :class:`ImageTable`; called on many threads."""
@@ -168,6 +196,7 @@ def process_files(
     *,
     batch: int = 1,
     detect_fast: bool = True,
+    cluster: Cluster | None = None,
 ) -> ProcessedFiles:
     """Ensure that a table has a row for every image of a dataset.
 
@@ -179,6 +208,7 @@ def process_files(
     - `progress`: called from the calling thread.
     - `batch`: rows per task, at most. Up to eight times as many results per thread wait in memory.
     - `detect_fast`: whether to use the calling thread alone while images are processed very fast.
+    - `cluster`: where images are processed, and how, in place of `processor` and `threads`.
 
     Raises
     ------
@@ -190,11 +220,22 @@ def process_files(
         done = table.known(digest for digest in digests if digest is not None)
         todo = [row for row, digest in enumerate(digests) if digest not in done]
         results = _Results(digests, table, index, progress, len(digests) - len(todo))
-        if todo:
+        if todo and cluster is not None:
+            for outcome in _on_cluster(cluster, dataset, todo, digests, lookup_table):
+                results.add(outcome)
+            results.flush()
+        elif todo:
             work = _Work(dataset, processor(len(todo)), lookup_table)
-            with single_threaded_opencv():
-                for outcome in _run(work, todo, threads, batch, detect_fast):
-                    results.add(outcome)
+            try:
+                if dataset.is_remote:
+                    work.ahead = ReadAhead(dataset.load, todo, dataset.size)
+                    batch = 1  # a row that a thread returns would be read again
+                with single_threaded_opencv():
+                    for outcome in _run(work, todo, threads, batch, detect_fast):
+                        results.add(outcome)
+            finally:
+                if work.ahead is not None:
+                    work.ahead.close()
             results.flush()
     return ProcessedFiles(digests, results.errors, results.computed)
 
@@ -265,6 +306,7 @@ class _Work:
     dataset: ImageDataset
     processor: FileProcessor
     table: ImageTable
+    ahead: ReadAhead[bytes | NDArray[np.uint8]] | None = None
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -294,10 +336,10 @@ class _Work:
         """Return a row's digest, and its image unless nothing remains to be done."""
         stamp, file = None, ""
         if self.dataset.arrays is None:
-            file = str(self.dataset.file(row))
+            file = self.dataset.address(row)
             stamp = settled_stamp(file)
         try:
-            data = self.dataset.load(row)
+            data = (self.ahead or self.dataset.load)(row)
         except ImageError as error:
             if error.code != "empty":
                 return _Outcome(row, error=error), None
@@ -310,7 +352,7 @@ class _Work:
         self, outcome: _Outcome, data: bytes | NDArray[np.uint8], known: set[str]
     ) -> _Outcome:
         digest = outcome.digest or ""
-        if isinstance(data, bytes) and (error := _why_unsupported(data)):
+        if isinstance(data, bytes) and (error := why_unsupported(data)):
             # Not cached: a package that reads the format may be installed before the next run.
             return outcome._replace(digest=None, stamp=None, error=error)
         with self._lock:
@@ -321,6 +363,32 @@ class _Work:
             return outcome._replace(new=self.processor.read(digest, data))
         except ImageError as error:
             return outcome._replace(new=self.processor.failed(digest, error), error=error)
+
+
+def _on_cluster(
+    cluster: Cluster,
+    dataset: ImageDataset,
+    rows: Sequence[int],
+    digests: Sequence[str | None],
+    table: ImageTable,
+) -> Iterator[_Outcome]:
+    """Yield the outcomes of rows that the workers of a cluster process, each new content once."""
+    started: set[str] = set()
+    before: dict[int, tuple[FileStamp | None, str]] = {}
+
+    def sent(row: int) -> None:
+        file = "" if dataset.arrays is not None else dataset.address(row)
+        before[row] = settled_stamp(file) if file else None, file
+
+    known = table.known([*table.stored(), *(digests[row] or "" for row in rows)])
+    yield from (_Outcome(row, digests[row]) for row in rows if digests[row] in known)
+    rows = [row for row in rows if digests[row] not in known]
+    for row, digest, new, error in process_on_cluster(cluster, dataset, rows, sorted(known), sent):
+        stamp, file = before.pop(row)
+        again = digest in started
+        if digest is not None and new is not None:
+            started.add(digest)
+        yield _Outcome(row, digest, stamp, file, None if again else new, error)
 
 
 def _key(path: str) -> bytes:
@@ -336,7 +404,7 @@ def _signed(inode: int) -> int:
 def _known_digests(dataset: ImageDataset, index: FileIndex) -> list[str | None]:
     if dataset.arrays is not None:
         return [None] * len(dataset)
-    files = [str(dataset.file(row)) for row in range(len(dataset))]
+    files = [dataset.address(row) for row in range(len(dataset))]
     found = index.lookup(files)
     return [found.get(file) for file in files]
 
@@ -378,11 +446,3 @@ def _run(
             pending.extend(left)
             yield from outcomes
         rounds = min(2 * rounds, 32)
-
-
-def _why_unsupported(data: bytes) -> ImageError | None:
-    try:
-        detect_format(data)
-    except ImageError as error:
-        return error if error.code == "unsupported" else None
-    return None

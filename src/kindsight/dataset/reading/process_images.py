@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
+from kindsight.dataset.reading.on_cluster import Cluster
 from kindsight.dataset.reading.process_files import (
     ImageTable,
     ProcessedFiles,
@@ -21,10 +22,14 @@ from kindsight.dataset.reading.process_files import (
     process_files,
 )
 from kindsight.dataset.table import ImageDataset
+from kindsight.distributed import Shared
 from kindsight.errors import ImageError
 from kindsight.images import InputSpec, read_loaded, resize_image
 
-__all__ = ["DecodeObserver", "ProcessedDataset", "Progress", "RowBuilder", "process_images"]
+__all__ = [
+    "ClusterBuilder", "DecodeObserver", "ProcessedDataset", "Progress", "RowBuilder",
+    "WorkerObserver", "process_images",
+]  # fmt: skip
 
 
 class RowBuilder(Protocol):
@@ -39,6 +44,19 @@ class RowBuilder(Protocol):
 
     def failed(self, digest: str, error: ImageError) -> Any:
         """Return the row of an unusable image."""
+
+
+@dataclass(frozen=True)
+class ClusterBuilder:
+    """Where the images of a dataset are resized and processed, and how.
+
+    - `on`: as for :func:`kindsight.distributed.open_executor`, other than ``"local"``.
+    - `make`: called with a function that shares a large value with the workers; returns a small
+      picklable function that makes a :class:`RowBuilder` in each worker process.
+    """
+
+    on: str
+    make: Callable[[Callable[[Any], Shared]], Callable[[], RowBuilder]]
 
 
 class DecodeObserver(Protocol):
@@ -56,6 +74,22 @@ class DecodeObserver(Protocol):
             As that function.
         """
 
+    def for_worker(self) -> Callable[[], WorkerObserver]:
+        """Return a small picklable function that makes an observer in a worker process."""
+
+    def add(self, collected: list[Any]) -> None:
+        """Take over what observers in worker processes collected."""
+
+
+class WorkerObserver(Protocol):
+    """A :class:`DecodeObserver` in a worker process of a cluster."""
+
+    def decode(self, digest: str, data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
+        """Return the decoded image; see :meth:`DecodeObserver.decode`."""
+
+    def collected(self) -> list[Any]:
+        """Return, once, what was collected since the last call."""
+
 
 @dataclass(frozen=True)
 class ProcessedDataset:
@@ -69,7 +103,7 @@ class ProcessedDataset:
     reused: int
 
 
-def process_images(
+def process_images(  # noqa: PLR0913 (the last ones have defaults)
     dataset: ImageDataset,
     spec: InputSpec,
     cache: Cache,
@@ -81,6 +115,7 @@ def process_images(
     observer: DecodeObserver | None = None,
     *,
     batch: int = 1,
+    cluster: ClusterBuilder | None = None,
 ) -> ProcessedDataset:
     """Ensure that a table has a row for every image of a dataset, computed from resized pixels.
 
@@ -89,6 +124,7 @@ def process_images(
     - `spec`: how images are resized.
     - `builder`: returns a RowBuilder; called with the number of images to process, if any.
     - `observer`: decodes the images.
+    - `cluster`: where images are processed, and how, in place of `builder` and `threads`.
 
     Raises
     ------
@@ -109,6 +145,7 @@ def process_images(
         progress,
         batch=batch,
         detect_fast=False,
+        cluster=_resized_on(cluster, spec, observer),
     )
     return _skip_unreadable(dataset, table, files)
 
@@ -119,7 +156,7 @@ class _Resizer:
 
     spec: InputSpec
     builder: RowBuilder
-    observer: DecodeObserver | None = None
+    observer: WorkerObserver | DecodeObserver | None = None
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
         if self.observer is not None and isinstance(data, bytes):
@@ -132,6 +169,43 @@ class _Resizer:
 
     def failed(self, digest: str, error: ImageError) -> Any:
         return self.builder.failed(digest, error)
+
+
+@dataclass
+class _WorkerResizer(_Resizer):
+    """A :class:`_Resizer` in a worker process."""
+
+    observer: WorkerObserver | None = None
+
+    def collected(self) -> list[Any]:
+        return [] if self.observer is None else self.observer.collected()
+
+
+@dataclass(frozen=True)
+class _MakeResizer:
+    """Makes a :class:`_WorkerResizer` in a worker process."""
+
+    spec: InputSpec
+    make_builder: Callable[[], RowBuilder]
+    make_observer: Callable[[], WorkerObserver] | None
+
+    def __call__(self) -> _WorkerResizer:
+        observer = None if self.make_observer is None else self.make_observer()
+        return _WorkerResizer(self.spec, self.make_builder(), observer)
+
+
+def _resized_on(
+    cluster: ClusterBuilder | None, spec: InputSpec, observer: DecodeObserver | None
+) -> Cluster | None:
+    """Return how a dataset is processed on a cluster, with its images resized there."""
+    if cluster is None:
+        return None
+    make_observer = None if observer is None else observer.for_worker()
+
+    def make(share: Callable[[Any], Shared]) -> _MakeResizer:
+        return _MakeResizer(spec, cluster.make(share), make_observer)
+
+    return Cluster(cluster.on, make, None if observer is None else observer.add)
 
 
 def _skip_unreadable(

@@ -9,22 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.columns.codes import CodeColumn
 from kindsight.dataset.names import n_images, quoted_list
-from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.groups import group_indices, split_codes
 from kindsight.dataset.splits.leakage import duplicate_notes
 from kindsight.dataset.splits.stratified import is_already_split, rows_to_split, split_fractions
-from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = ["split_by_date"]
 
-_Blocks = list[tuple[float, list[int]]]
+
+class _Blocks(NamedTuple):
+    """The rows of each date, newest first."""
+
+    dates: NDArray[Any]  # seconds since 1970, float64
+    ends: NDArray[np.int64]  # the number of images up to each date
+    rows: NDArray[np.int64]
 
 
 def split_by_date(
@@ -64,52 +70,55 @@ def split_by_date(
         )
     rows = rows_to_split(dataset)
     fractions = split_fractions(dataset, rows, validation, test)
-    blocks = list(_blocks(dataset, rows, taken)) if fractions else []
+    blocks = _blocks(dataset, rows, taken) if fractions else _Blocks(*[np.zeros(0, np.int64)] * 3)
     _check_dates(len(rows), blocks, fractions)
-    split: list[str | None] = list(dataset.split)
-    for row in rows:
-        split[row] = "train"
-    notes = []
+    split = split_codes(dataset)
+    split[rows] = SPLITS.index("train")
+    notes, used = [], 0  # blocks
     reserves = range(len(fractions), 0, -1)
     for reserve, (name, fraction) in zip(reserves, fractions.items(), strict=True):
-        count = _closest_count(blocks[: len(blocks) - reserve], fraction * len(rows))
-        for _, members in blocks[:count]:
-            for row in members:
-                split[row] = name
-        notes.append(f"Images of the {name} split were taken from {_day(blocks[count - 1][0])} on.")
-        blocks = blocks[count:]
-    result = dataset.with_columns(split=split)
+        ends = blocks.ends[used : len(blocks.ends) - reserve]
+        start = int(blocks.ends[used - 1]) if used else 0
+        used += _closest_count(ends - start, fraction * len(rows))
+        split[blocks.rows[start : blocks.ends[used - 1]]] = SPLITS.index(name)
+        first = _day(float(blocks.dates[used - 1]))
+        notes.append(f"Images of the {name} split were taken from {first} on.")
+    result = dataset.with_columns(split=CodeColumn(split, SPLITS))
     _check_training(result)
-    if undated := sum(not np.isfinite(taken[row]) for row in rows):
+    if undated := int(np.count_nonzero(~np.isfinite(taken[rows]))):
         notes.append(f"Without a capture date, so in the train split: {n_images(undated)}.")
     return result.with_notes(*duplicate_notes(result), *notes, *_absent(result, fractions))
 
 
 def _blocks(
-    dataset: ImageDataset, rows: list[int], taken: NDArray[np.floating[Any]]
-) -> Iterator[tuple[float, list[int]]]:
-    """Yield the different dates with their rows, newest first; a group has its newest date."""
+    dataset: ImageDataset, rows: NDArray[np.int64], taken: NDArray[np.floating[Any]]
+) -> _Blocks:
+    """Return the different dates with their rows, newest first; a group has its newest date."""
     indices = group_indices(dataset)[rows]
     newest = np.full(int(indices.max()) + 1, -np.inf)
     dates = np.where(np.isfinite(taken[rows]), taken[rows], -np.inf)
     np.maximum.at(newest, indices, dates)
-    dated = [(float(newest[n]), row) for n, row in zip(indices.tolist(), rows, strict=True)]
-    dated.sort(key=lambda pair: (-pair[0], pair[1]))
-    for date, pairs in groupby(dated, key=lambda pair: pair[0]):
-        if date > -np.inf:
-            yield date, [row for _, row in pairs]
+    dates = newest[indices]
+    order = np.argsort(-dates, kind="stable")
+    order = order[dates[order] > -np.inf]
+    last = np.flatnonzero(np.diff(dates[order], append=np.nan) != 0)
+    return _Blocks(dates[order][last], last + 1, rows[order])
 
 
-def _closest_count(blocks: _Blocks, wanted: Fraction) -> int:
-    """Return how many blocks, at least one, come closest to the wanted number of images."""
-    totals = accumulate(len(rows) for _, rows in blocks)
-    return min(enumerate(totals, start=1), key=lambda pair: abs(pair[1] - wanted))[0]
+def _closest_count(totals: NDArray[np.int64], wanted: Fraction) -> int:
+    """Return how many blocks, at least one, come closest to the wanted number of images.
+
+    - `totals`: the images of the first block, of the first two, and so on.
+    """
+    above = int(np.searchsorted(totals, float(wanted)))
+    near = range(max(0, above - 2), min(len(totals), above + 2))
+    return 1 + min(near, key=lambda k: abs(int(totals[k]) - wanted))
 
 
 def _check_dates(n: int, blocks: _Blocks, fractions: dict[str, Fraction]) -> None:
     if not fractions:
         return
-    dated, fraction = sum(len(rows) for _, rows in blocks), sum(fractions.values())
+    dated, fraction = len(blocks.rows), sum(fractions.values())
     if dated == 0:
         raise DatasetError(
             f"Cannot split by date: none of {n_images(n)} has a capture date in its EXIF data. Use "
@@ -121,10 +130,10 @@ def _check_dates(n: int, blocks: _Blocks, fractions: dict[str, Fraction]) -> Non
             f"validation and test splits of {float(fraction):.0%}. Use smaller fractions or "
             '`split_by="random"`.'
         )
-    if len(blocks) <= len(fractions):
+    if len(blocks.dates) <= len(fractions):
         raise DatasetError(
-            f"Cannot split by date: {n_images(dated)} have only {len(blocks)} different capture "
-            'times (duplicates and groups count once). Use `split_by="random"`.'
+            f"Cannot split by date: {n_images(dated)} have only {len(blocks.dates)} different "
+            'capture times (duplicates and groups count once). Use `split_by="random"`.'
         )
 
 

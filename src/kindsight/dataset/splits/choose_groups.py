@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset.splits.draw_groups import MAX_BALANCED, draw_groups
-from kindsight.dataset.splits.groups import Group, connected_components
+from kindsight.dataset.splits.groups import Group, Groups, connected_components
 
 __all__ = ["choose_groups", "images_per_class"]
 
@@ -60,9 +60,9 @@ def images_per_class(counts: Mapping[int, int], fraction: Fraction, reserve: int
 
 
 def choose_groups(
-    groups: Sequence[Group], wanted: Mapping[int, int], reserve: int, exact: Mapping[int, Fraction]
-) -> list[Group]:
-    """Return groups that together have about the wanted number of images of each class.
+    groups: Groups, wanted: Mapping[int, int], reserve: int, exact: Mapping[int, Fraction]
+) -> NDArray[np.int64]:
+    """Return rows of groups that together have about the wanted number of images of each class.
 
     Every group has the same chance to be chosen, whatever its number of images: the wanted fraction
     of its class (of a group of several classes, the mean by image). Exceptions: groups with more
@@ -76,23 +76,25 @@ def choose_groups(
     - `reserve`: groups of each class that must be left over.
     - `exact`: what `wanted` was rounded from.
     """
-    chosen: list[Group] = []
+    chosen = [np.zeros(0, np.int64)]
     for some, classes in _independent(groups):
-        chosen += _Choice(some, classes, wanted, reserve, exact).run()
-    return chosen
+        chosen += _Choice(some, groups.singles, classes, wanted, reserve, exact).run()
+    return np.concatenate(chosen)
 
 
-def _independent(groups: Sequence[Group]) -> Iterator[tuple[list[Group], list[int]]]:
-    """Yield groups with their classes, so that no class is in two of these lists."""
-    pairs = [(i, k) for i, group in enumerate(groups) for k in group.counts]
+def _independent(groups: Groups) -> Iterator[tuple[list[Group], list[int]]]:
+    """Yield large groups with their classes, so that no class is in two of these lists."""
+    pairs = [(i, k) for i, group in enumerate(groups.large) for k in group.counts]
+    pairs += [(-1 - k, k) for k in groups.singles]
     component = connected_components([i for i, _ in pairs], [k for _, k in pairs]).tolist()
     members: defaultdict[int, dict[int, Group]] = defaultdict(dict)
     classes: defaultdict[int, set[int]] = defaultdict(set)
     for (i, k), number in zip(pairs, component, strict=True):
-        members[number][i] = groups[i]
+        if i >= 0:
+            members[number][i] = groups.large[i]
         classes[number].add(k)
-    for number, some in members.items():
-        yield list(some.values()), sorted(classes[number])
+    for number, some in classes.items():
+        yield list(members[number].values()), sorted(some)
 
 
 class _Choice:
@@ -100,21 +102,19 @@ class _Choice:
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        large: Sequence[Group],
+        singles: Mapping[int, NDArray[np.int64]],
         classes: list[int],
         wanted: Mapping[int, int],
         reserve: int,
         exact: Mapping[int, Fraction],
     ) -> None:
-        self.large = [group for group in groups if len(group.rows) > 1]
-        self.single: dict[int, list[Group]] = {k: [] for k in classes}
-        for group in groups:
-            if len(group.rows) == 1:
-                self.single[next(iter(group.counts))].append(group)
+        self.large = large
+        self.single = [singles.get(k, np.zeros(0, np.int64)) for k in classes]
         self.counts = np.array(
             [[group.counts.get(k, 0) for k in classes] for group in self.large], np.int64
         ).reshape(-1, len(classes))
-        self.singles = np.array([len(self.single[k]) for k in classes], np.int64)
+        self.singles = np.array(list(map(len, self.single)), np.int64)
         self.wanted = np.array([wanted[k] for k in classes], np.int64)
         self.exact = np.array([float(exact[k]) for k in classes])
         self.reserve = reserve
@@ -122,8 +122,8 @@ class _Choice:
         self.chosen = np.zeros(len(self.large), np.bool_)
         self.drawn = self.wanted  # images that the groups are to have
 
-    def run(self) -> list[Group]:
-        """Return the chosen groups."""
+    def run(self) -> list[NDArray[np.int64]]:
+        """Return the rows of the chosen groups, and of chosen single images."""
         if self.large:
             keys = [group.key for group in self.large]
             self.chosen, completing = draw_groups(keys, self.counts, self.singles, self.wanted)
@@ -134,10 +134,14 @@ class _Choice:
             if invalid or (off and few) or (drift > 1 and len(self.wanted) == 1):
                 self.search()
         need, _ = self.single_images(*self.sums())
-        result = [group for group, chosen in zip(self.large, self.chosen, strict=True) if chosen]
-        for singles, n in zip(self.single.values(), need.tolist(), strict=True):
-            result += singles[: max(0, n)]
-        return result
+        result = [
+            np.array(group.rows, np.int64)
+            for group, chosen in zip(self.large, self.chosen, strict=True)
+            if chosen
+        ]
+        return result + [
+            rows[: max(0, n)] for rows, n in zip(self.single, need.tolist(), strict=True)
+        ]
 
     def sums(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the images and the groups of each class in the chosen groups."""

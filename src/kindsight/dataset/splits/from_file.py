@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import count_values
 from kindsight.dataset.loaders.table_files import CsvTable
 from kindsight.dataset.loaders.tables import find_columns
 from kindsight.dataset.loaders.values import EXCLUDED, read_splits
@@ -67,20 +69,21 @@ class SplitFile:
         DatasetError
             If the file contains no image of the dataset.
         """
-        matched = [
+        matched = CodeColumn.of(
             self.by_path.get(path) or self.by_digest.get(digest or "")
             for path, digest in zip(dataset.path, dataset.digest, strict=True)
-        ]
-        found = sum(name is not None for name in matched)
+        )
+        counts = count_values(matched)
+        found = len(dataset) - counts[None]
         if not found:
             raise DatasetError(
                 f"The split file {self.where} contains none of the {n_images(len(dataset))}; the "
                 f"first is {quoted(dataset.path[0])}. Paths start at the data's folder."
             )
-        split = [
+        split = CodeColumn.of(
             (None if name == EXCLUDED else name) if name is not None else given or "train"
             for name, given in zip(matched, dataset.split, strict=True)
-        ]
+        )
         notes = [f"Split as in {self.where}."]
         if missing := len(dataset) - found:
             first = quoted(dataset.path[matched.index(None)])
@@ -88,7 +91,7 @@ class SplitFile:
                 f"Not in {self.where}, so in the train split unless the data have another: "
                 f"{n_images(missing)}, first {first}."
             )
-        if excluded := sum(name == EXCLUDED for name in matched):
+        if excluded := counts[EXCLUDED]:
             notes.append(f"Excluded by {self.where}: {n_images(excluded)}.")
         return dataset.with_columns(split=split).with_notes(*notes)
 
@@ -115,7 +118,7 @@ def read_split(path: str | os.PathLike[str]) -> SplitFile:
     if _DIGEST in table.header:
         columns.append(table.header.index(_DIGEST))
     lines, cells = table.read(columns)
-    splits = read_splits(cells[1], lines, table.unit, table.where, named=True) or []
+    splits = tuple(read_splits(cells[1], lines, table.unit, table.where, named=True) or ())
     allowed = (*SPLITS, EXCLUDED)
     digests = cells[2] if len(cells) > 2 else [""] * len(lines)
     rows = [(path, name) for path, name in zip(cells[0], splits, strict=True) if name in allowed]

@@ -6,20 +6,21 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kindsight.dataset.columns.convert import count_values
 from kindsight.dataset.names import quoted_list
+from kindsight.dataset.splits.disjoint_sets import DisjointSets, first_rows
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import SettingsError
 
-if TYPE_CHECKING:
-    from kindsight.dataset.table import ImageDataset
-
 __all__ = [
-    "SMALLER_GROUPS", "Group", "build_groups", "connected_components", "content_key",
-    "fold_indices", "group_indices", "single_group_notes",
+    "SMALLER_GROUPS", "Group", "Groups", "build_groups", "connected_components", "content_key",
+    "content_keys", "fold_indices", "group_indices", "single_group_notes",
+    "split_codes",
 ]  # fmt: skip
 
 
@@ -31,6 +32,14 @@ class Group(NamedTuple):
     key: bytes
     rows: list[int]  # the images' rows
     counts: dict[int, int]  # class index -> number of images
+
+
+class Groups(NamedTuple):
+    """Groups of rows: those of several images as objects, single images as arrays."""
+
+    large: list[Group]  # sorted by key
+    singles: dict[int, NDArray[np.int64]]  # class index -> rows of single images, sorted by key
+    first_keys: dict[int, bytes]  # class index -> key of the first of these
 
 
 SMALLER_GROUPS = (
@@ -50,6 +59,14 @@ def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:
     return connected_components(dataset.digest, dataset.group)
 
 
+def split_codes(dataset: ImageDataset) -> NDArray[np.int8]:
+    """Return the split of each row as its index in SPLITS, -1 for none: int8 (n,), a copy."""
+    codes = np.full(len(dataset), -1, np.int8)
+    for k, name in enumerate(SPLITS):
+        codes[dataset.rows_in(name)] = k
+    return codes
+
+
 def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
     """Return one index per set of rows that share a value in any column, directly or indirectly.
 
@@ -60,27 +77,14 @@ def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
     ndarray of shape (n,), dtype int64
         Counted from 0 by first appearance.
     """
-    parent = list(range(len(columns[0])))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]  # path halving
-            row = parent[row]
-        return row
-
+    sets = DisjointSets(len(columns[0]))
     for column in columns:
-        first: dict[Hashable, int] = {}
-        for row, value in enumerate(column):
-            if value is not None:
-                one, other = root(first.setdefault(value, row)), root(row)
-                # The smaller row becomes the root, so each root is the first row of its set.
-                parent[max(one, other)] = min(one, other)
-    index: dict[int, int] = {}
-    return np.fromiter(
-        (index.setdefault(root(row), len(index)) for row in range(len(parent))),
-        np.int64,
-        len(parent),
-    )
+        first = first_rows(column)
+        rows = np.flatnonzero(first != np.arange(len(first)))
+        sets.merge(np.stack((first[rows], rows), axis=1))
+    # The root is the first row of its set.
+    _, index = np.unique(sets.roots(), return_inverse=True)
+    return np.asarray(index.reshape(-1), np.int64)
 
 
 def content_key(seed: int, purpose: str, *content: str) -> bytes:
@@ -88,28 +92,62 @@ def content_key(seed: int, purpose: str, *content: str) -> bytes:
 
     Keys are the same on every machine, and independent of each other.
     """
-    fields = [text.encode("utf-8", "surrogatepass") for text in (str(seed), purpose, *content)]
-    data = b"".join(len(field).to_bytes(4, "little") + field for field in fields)
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return hashlib.blake2b(_fields(str(seed), purpose, *content), digest_size=16).digest()
+
+
+def content_keys(seed: int, purpose: str, *content: Iterable[str]) -> NDArray[np.uint8]:
+    """Return :func:`content_key` of each row of some columns: uint8 (rows, 16)."""
+    keys = bytearray()
+    start = hashlib.blake2b(_fields(str(seed), purpose), digest_size=16)
+    for texts in zip(*content, strict=True):
+        one = start.copy()
+        one.update(_fields(*texts))
+        keys += one.digest()
+    return np.frombuffer(keys, np.uint8).reshape(-1, 16)
+
+
+def _fields(*texts: str) -> bytes:
+    fields = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return b"".join([len(field).to_bytes(4, "little") + field for field in fields])
 
 
 def build_groups(
-    rows: Iterable[int], targets: Sequence[int], indices: Sequence[int], keys: Sequence[bytes]
-) -> list[Group]:
+    rows: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    keys: NDArray[np.uint8],
+) -> Groups:
     """Return the groups of some rows, sorted by key; ties stay in row order.
 
     - `rows`: the rows to group.
-    - `targets`, `indices`, `keys`: class index, group index and key of every row of the dataset.
+    - `targets`, `indices`, `keys`: class index, group index and key of each of these rows; keys
+      are uint8 (rows, 16).
     """
-    members: dict[int, list[int]] = {}
-    for row in rows:
-        members.setdefault(indices[row], []).append(row)
-    groups = [
-        Group(_key({keys[row] for row in rows}), rows, Counter(targets[row] for row in rows))
-        for rows in members.values()
+    order = np.argsort(indices, kind="stable")
+    starts = np.flatnonzero(np.diff(indices[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    large = [
+        Group(
+            _key({keys[at].tobytes() for at in members.tolist()}),
+            rows[members].tolist(),
+            dict(Counter(targets[members].tolist())),
+        )
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True)
+        for members in [order[start : start + size]]
     ]
-    groups.sort(key=lambda group: group.key)
-    return groups
+    # Groups with equal keys are in the order of their first rows.
+    large.sort(key=lambda group: (group.key, group.rows[0]))
+    single = np.sort(order[starts[sizes == 1]])
+    words = np.ascontiguousarray(keys[single]).view(">u8").astype(np.uint64)
+    by_key = np.lexsort((single, words[:, 1], words[:, 0], targets[single]))
+    single = single[by_key]
+    classes, first = np.unique(targets[single], return_index=True)
+    parts = np.split(single, first[1:])
+    return Groups(
+        large,
+        {k: rows[part] for k, part in zip(classes.tolist(), parts, strict=False)},
+        {k: keys[part[0]].tobytes() for k, part in zip(classes.tolist(), parts, strict=False)},
+    )
 
 
 def _key(keys: set[bytes]) -> bytes:
@@ -125,17 +163,20 @@ def single_group_notes(dataset: ImageDataset) -> list[str]:
 
     Classes with one image are left out.
     """
-    if not any(dataset.group):
+    if not any(count_values(dataset.group)):
         return []
-    indices = group_indices(dataset).tolist()
+    indices, targets = group_indices(dataset), dataset.targets
     notes = []
     for split in ("validation", "test"):
-        found: defaultdict[str, list[int]] = defaultdict(list)
-        for label, name, index in zip(dataset.label, dataset.split, indices, strict=True):
-            if name == split and label is not None:
-                found[label].append(index)
+        rows = dataset.rows_in(split)
+        rows = rows[targets[rows] >= 0]
+        images = np.bincount(targets[rows], minlength=len(dataset.classes))
+        pairs = np.unique(np.stack([targets[rows], indices[rows]], 1), axis=0)
+        groups = np.bincount(pairs[:, 0], minlength=len(dataset.classes))
         single = [
-            name for name in dataset.classes if len(found[name]) > 1 and len(set(found[name])) == 1
+            name
+            for name, n, m in zip(dataset.classes, images.tolist(), groups.tolist(), strict=True)
+            if n > 1 and m == 1
         ]
         if single:
             one = len(single) == 1
@@ -152,7 +193,7 @@ def fold_indices(
     groups: ArrayLike | None,
     folds: int,
     seed: int,
-    keys: Sequence[str] | None = None,
+    keys: Sequence[str | None] | None = None,
 ) -> NDArray[np.int64]:
     """Return the index of the fold in which each row is held out.
 
@@ -184,29 +225,26 @@ def fold_indices(
     ValueError
         If `labels`, `groups` and `keys` differ in length.
     """
-    targets: list[int] = np.asarray(labels, np.int64).tolist()
+    targets = np.asarray(labels, np.int64)
     n = len(targets)
-    given = list(range(n)) if groups is None else np.asarray(groups).tolist()
-    content = [str(row) for row in range(n)] if keys is None else list(keys)
-    if not len(given) == len(content) == n:
+    given = np.arange(n) if groups is None else np.asarray(groups)
+    if not len(given) == (n if keys is None else len(keys)) == n:
         raise ValueError(
             f"labels, groups and keys must have the same length; got {n}, {len(given)} and "
-            f"{len(content)}"
+            f"{n if keys is None else len(keys)}"
         )
-    index: dict[object, int] = {}
-    indices = [index.setdefault(group, len(index)) for group in given]
-    if not 2 <= folds <= len(index):
+    different, indices = np.unique(given, return_inverse=True)
+    count = len(different)
+    if not 2 <= folds <= count:
         raise SettingsError(
-            f"folds must be between 2 and the number of groups, {len(index):,}; got {folds}."
+            f"folds must be between 2 and the number of groups, {count:,}; got {folds}."
         )
-    row_keys = [
-        content_key(seed, "folds", key, str(target))
-        for key, target in zip(content, targets, strict=True)
-    ]
-    return _distribute(build_groups(range(n), targets, indices, row_keys), folds, n)
+    content = map(str, range(n) if keys is None else keys)
+    row_keys = content_keys(seed, "folds", content, map(str, targets.tolist()))
+    return _distribute(build_groups(np.arange(n), targets, indices, row_keys), folds, n)
 
 
-def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
+def _distribute(groups: Groups, folds: int, n: int) -> NDArray[np.int64]:
     """Assign large groups first, each to the fold it unbalances least; then single rows.
 
     Of equally good folds, the group gets the first one at or after a fold that its key selects. The
@@ -215,9 +253,9 @@ def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)
     total = [0] * folds
-    large = sorted((g for g in groups if len(g.rows) > 1), key=lambda g: -len(g.rows))
+    large = sorted(groups.large, key=lambda g: -len(g.rows))
     for group in large:
-        start = _start(group, folds)
+        start = _start(group.key, folds)
 
         def cost(fold: int, group: Group = group, start: int = start) -> tuple[int, int, int]:
             squares = sum(2 * counts[k][fold] * m + m * m for k, m in group.counts.items())
@@ -228,32 +266,28 @@ def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
         total[fold] += len(group.rows)
         for k, m in group.counts.items():
             counts[k][fold] += m
-    singles: defaultdict[int, list[Group]] = defaultdict(list)
-    for group in groups:
-        if len(group.rows) == 1:
-            singles[next(iter(group.counts))].append(group)
-    for k in sorted(singles):
+    for k, rows in sorted(groups.singles.items()):
         # Without large groups, every single row is as likely to be the first.
-        start = _start(singles[k][0], folds) if large else 0
-        _fill([group.rows[0] for group in singles[k]], counts[k], total, start, result)
+        start = _start(groups.first_keys[k], folds) if large else 0
+        result[rows] = _fill(len(rows), counts[k], total, start)
     return result
 
 
-def _start(group: Group, folds: int) -> int:
+def _start(key: bytes, folds: int) -> int:
     """Return the fold that a group prefers; the first half of its key decides its place."""
-    return int.from_bytes(group.key[8:], "little") % folds
+    return int.from_bytes(key[8:], "little") % folds
 
 
-def _fill(
-    rows: list[int], count: list[int], total: list[int], start: int, result: NDArray[np.int64]
-) -> None:
-    """Assign each row of a class to the fold with the fewest of the class, then the fewest rows."""
+def _fill(rows: int, count: list[int], total: list[int], start: int) -> NDArray[np.int64]:
+    """Return the fold of each row of a class: that with the fewest of it, then the fewest rows."""
     folds = len(total)
     heap = [(count[fold], total[fold], (fold - start) % folds) for fold in range(folds)]
     heapq.heapify(heap)
-    for row in rows:
+    result = np.empty(rows, np.int64)
+    for row in range(rows):
         n, size, place = heap[0]
         fold = (place + start) % folds
         result[row] = fold
         total[fold] = size + 1
         heapq.heapreplace(heap, (n + 1, size + 1, place))
+    return result

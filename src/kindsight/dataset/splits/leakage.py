@@ -7,9 +7,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import has_missing
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.names import n_images, quoted, quoted_list
-from kindsight.dataset.splits.groups import connected_components
+from kindsight.dataset.splits.groups import connected_components, split_codes
 from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
@@ -113,7 +117,7 @@ def resolve_leakage(
     """
     across: list[tuple[int, ...]] = []
     changed: list[int] = []
-    split = list(dataset.split)
+    split = split_codes(dataset)
     for group in groups:
         rows = tuple(sorted(int(row) for row in group if dataset.split[int(row)] is not None))
         names = [name for name in SPLITS if any(dataset.split[row] == name for row in rows)]
@@ -124,19 +128,19 @@ def resolve_leakage(
         for row in rows:
             if dataset.split[row] != target:
                 changed.append(row)
-                split[row] = target if mode == "move" else None
+                split[row] = SPLITS.index(target) if mode == "move" else -1
     if not across:
         return dataset, Leakage(mode)
     if mode == "keep":
-        split = list(dataset.split)
-    resolved = dataset.with_columns(split=split)
+        split = split_codes(dataset)
+    resolved = dataset.with_columns(split=CodeColumn(split, SPLITS))
     _check_training(dataset, resolved, mode)
     leaking_rows = tuple(
         row
         for rows in across
-        if any(split[row] == "train" for row in rows)
+        if any(resolved.split[row] == "train" for row in rows)
         for row in rows
-        if split[row] in ("validation", "test")
+        if resolved.split[row] in ("validation", "test")
     )
     return resolved, Leakage(
         mode,
@@ -199,11 +203,13 @@ def _note(mode: str, dataset: ImageDataset, changed: list[int]) -> str:
 
 def duplicate_notes(dataset: ImageDataset) -> list[str]:
     """Return notes on byte-identical images: within a split, with two labels, across splits."""
-    rows_of: defaultdict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(dataset.digest):
-        if digest is not None:
-            rows_of[digest].append(row)
-    copied = [rows for rows in rows_of.values() if len(rows) > 1]
+    number = connected_components(dataset.digest)
+    sizes = np.bincount(number)
+    again = np.flatnonzero(sizes[number] > 1)
+    rows_of: defaultdict[int, list[int]] = defaultdict(list)
+    for row, index in zip(again.tolist(), number[again].tolist(), strict=True):
+        rows_of[index].append(row)
+    copied = list(rows_of.values())
     notes = []
     if copied:
         n = sum(len(rows) - 1 for rows in copied)
@@ -220,13 +226,17 @@ def duplicate_notes(dataset: ImageDataset) -> list[str]:
 
 def leakage_notes(dataset: ImageDataset) -> list[str]:
     """Return a note for each split that shares byte-identical images with the train split."""
-    splits_of: defaultdict[str, set[str | None]] = defaultdict(set)
-    for digest, split in zip(dataset.digest, dataset.split, strict=True):
-        if digest is not None:
-            splits_of[digest].add(split)
+    number = connected_components(dataset.digest)
+    known = [
+        rows[[dataset.digest[row] is not None for row in rows.tolist()]]
+        if has_missing(dataset.digest)
+        else rows
+        for rows in map(dataset.rows_in, SPLITS)
+    ]
+    found = [np.bincount(number[rows], minlength=1 + int(number.max(initial=0))) for rows in known]
     counts = {
-        name: sum({name, "train"} <= splits for splits in splits_of.values())
-        for name in ("validation", "test")
+        name: int(np.count_nonzero((found[0] > 0) & (images > 0)))
+        for name, images in zip(SPLITS[1:], found[1:], strict=True)
     }
     return [
         f"Images of the {name} split that are also in the train split: {n:,}."
@@ -255,15 +265,18 @@ def merge_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDatas
     """
     if len(links) != len(dataset):
         raise ValueError(f"links must have {len(dataset)} rows; got {len(links)}")
+    number = connected_components(dataset.group, links)
+    joined = np.flatnonzero(np.bincount(number)[number] > 1)
+    if not len(joined):
+        return dataset
     members: dict[int, list[int]] = {}
-    for row, index in enumerate(connected_components(dataset.group, links).tolist()):
+    for row, index in zip(joined.tolist(), number[joined].tolist(), strict=True):
         members.setdefault(index, []).append(row)
-    group = list(dataset.group)
+    group: list[str | None] = list(dataset.group)
     for rows in members.values():
-        if len(rows) > 1:
-            name = _group_name(dataset, rows)
-            for row in rows:
-                group[row] = name
+        name = _group_name(dataset, rows)
+        for row in rows:
+            group[row] = name
     return dataset.with_columns(group=group)
 
 

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.columns.codes import CodeColumn
 from kindsight.dataset.splits.by_date import split_by_date
 from kindsight.dataset.splits.from_file import read_split
-from kindsight.dataset.splits.groups import group_indices, single_group_notes
+from kindsight.dataset.splits.groups import group_indices, single_group_notes, split_codes
 from kindsight.dataset.splits.leakage import (
     LEAKAGE_MODES,
     Leakage,
@@ -29,7 +30,7 @@ from kindsight.dataset.splits.stratified import (
     rows_to_split,
     split_fractions,
 )
-from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import SettingsError
 
 __all__ = ["SPLIT_METHODS", "CaptureTimes", "SplitSettings", "check_split"]
@@ -109,7 +110,7 @@ class SplitSettings:
         both = (("validation", self.validation), ("test", self.test))
         return {name: int(value) if value >= 1 else value for name, value in both}
 
-    def inseparable(self, dataset: ImageDataset) -> list[tuple[str, str] | None]:
+    def inseparable(self, dataset: ImageDataset) -> Sequence[tuple[str, str] | None]:
         """Return a value per image, equal for images that always end up in the same split.
 
         None where nothing is certain, and for training images whose near-duplicates are to be
@@ -118,14 +119,15 @@ class SplitSettings:
         - `dataset`: as for :meth:`split`.
         """
         if self.file is not None:
-            return [None] * len(dataset)
+            return CodeColumn.constant(None, len(dataset))
         fixed = {"validation", "test"}
         if self.fold is None and not self.group_near_duplicates and is_already_split(dataset):
             fixed.add("train")
-        return [
+        fates = CodeColumn.of(
             ("split", split) if split in fixed else ("group", group) if group is not None else None
             for split, group in zip(dataset.split, dataset.group, strict=True)
-        ]
+        )
+        return fates
 
     def split_without_leakage(
         self,
@@ -156,11 +158,10 @@ class SplitSettings:
         """
         groups = [list(rows) for rows in duplicates]
         if self.group_near_duplicates:
-            links: list[int | None] = [None] * len(dataset)
+            links = np.full(len(dataset), -1, np.int32)
             for index, rows in enumerate(groups):
-                for row in rows:
-                    links[row] = index
-            dataset = merge_groups(dataset, links)
+                links[rows] = index
+            dataset = merge_groups(dataset, CodeColumn(links, range(len(groups))))
         result = self.split(dataset, taken)
         resolved, leakage = resolve_leakage(result, groups, self.leakage)
         if not leakage.note:
@@ -198,17 +199,16 @@ class SplitSettings:
     def _split_open(self, dataset: ImageDataset, taken: CaptureTimes | None) -> ImageDataset:
         """Split the images that no file has split."""
         if self.file is None:
-            return self._split(dataset, taken, list(range(len(dataset))))
+            return self._split(dataset, taken, np.arange(len(dataset)))
         stated = read_split(self.file).apply(dataset)
-        rows = [row for row, name in enumerate(stated.split) if name is not None]
+        rows = stated.rows_in(*SPLITS)
         result = self._split(stated[rows], taken, rows)
-        split = list(stated.split)
-        for row, name in zip(rows, result.split, strict=True):
-            split[row] = name
-        return stated.with_columns(split=split).with_notes(*result.notes)
+        split = split_codes(stated)
+        split[rows] = split_codes(result)
+        return stated.with_columns(split=CodeColumn(split, SPLITS)).with_notes(*result.notes)
 
     def _split(
-        self, dataset: ImageDataset, taken: CaptureTimes | None, rows: list[int]
+        self, dataset: ImageDataset, taken: CaptureTimes | None, rows: NDArray[np.int64]
     ) -> ImageDataset:
         sizes = self.sizes()
         if self.fold is not None:
@@ -246,7 +246,7 @@ def check_split(dataset: ImageDataset, settings: SplitSettings) -> None:
         if stated.by_digest and not all(path in stated.by_path for path in dataset.path):
             return  # images may be matched by their content, which is not known yet
         dataset = stated.apply(dataset)
-        dataset = dataset[[row for row, name in enumerate(dataset.split) if name is not None]]
+        dataset = dataset[dataset.rows_in(*SPLITS)]
     if settings.fold is not None:
         check_no_validation(dataset)
     elif is_already_split(dataset):
@@ -257,7 +257,7 @@ def check_split(dataset: ImageDataset, settings: SplitSettings) -> None:
     fractions = split_fractions(dataset, rows, validation, sizes["test"])
     if settings.by == "date":
         return
-    indices = group_indices(dataset).tolist()
+    indices = group_indices(dataset)
     if fractions:
         check_group_counts(dataset, rows, indices, list(fractions))
     if settings.fold is not None:

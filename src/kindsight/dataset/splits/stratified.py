@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.columns.codes import CodeColumn
+from kindsight.dataset.columns.convert import count_pairs, count_values, has_missing, take_rows
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
 from kindsight.dataset.splits.groups import (
     SMALLER_GROUPS,
     build_groups,
-    content_key,
+    content_keys,
     fold_indices,
     group_indices,
+    split_codes,
 )
 from kindsight.dataset.splits.leakage import duplicate_notes
-from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 
 __all__ = [
@@ -78,7 +83,7 @@ def random_split(
     """
     if is_already_split(dataset):
         notes = duplicate_notes(dataset)
-        if test and "test" not in dataset.split:
+        if test and not len(dataset.rows_in("test")):
             notes.append(f"No test split was taken (test={test}): the data are already split.")
         return dataset.with_notes(*notes)
     rows = rows_to_split(dataset)
@@ -89,10 +94,11 @@ def random_split(
 
 def is_already_split(dataset: ImageDataset) -> bool:
     """Return whether the dataset's own splits leave nothing to split."""
-    return {"train", "validation"} <= set(dataset.split) and None not in dataset.split
+    present = count_values(dataset.split)
+    return {"train", "validation"} <= set(present) and None not in present
 
 
-def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> list[int]:
+def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> NDArray[np.int64]:
     """Return the rows that have no split yet, or are in the train split.
 
     Raises
@@ -102,23 +108,23 @@ def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> list[i
     ValueError
         If a row has no digest or no label.
     """
-    rows = [row for row, split in enumerate(dataset.split) if split in (None, "train")]
-    if not rows:
+    rows = dataset.rows_in("train", None)
+    if not len(rows):
         there = ", ".join(f"{n_images(n)} in {k}" for k, n in dataset.split_counts().items() if n)
         raise DatasetError(
             f"There are no images to train on: the data have {there}. Add a folder 'train', or "
             "images of this split in the table or split file; or leave the splits out for a random "
             "split."
         )
-    if need_digests and None in dataset.digest:
+    if need_digests and has_missing(dataset.digest):
         raise ValueError("every row needs a digest; exclude unreadable images first")
-    if any(dataset.label[row] is None for row in rows):
+    if None in count_values(take_rows(dataset.label, rows)):
         raise ValueError("every row that is split needs a label")
     return rows
 
 
 def split_fractions(
-    dataset: ImageDataset, rows: list[int], validation: float | int, test: float | int
+    dataset: ImageDataset, rows: NDArray[np.int64], validation: float | int, test: float | int
 ) -> dict[str, Fraction]:
     """Return the splits to take from `rows`, test first, as exact fractions of them.
 
@@ -127,8 +133,8 @@ def split_fractions(
     SettingsError
         If `validation` or `test` is invalid, or both leave no images to train on.
     """
-    present = set(dataset.split)
-    classes = len({dataset.label[row] for row in rows})
+    present = count_values(dataset.split)
+    classes = len(count_values(take_rows(dataset.label, rows)))
     fractions: dict[str, Fraction] = {}
     for name, value in (("test", test), ("validation", validation)):
         fraction = _fraction(value, name, len(rows), classes)
@@ -164,41 +170,36 @@ def _is(kind: type, value: object) -> bool:
 
 
 def _draw_splits(
-    dataset: ImageDataset, rows: list[int], fractions: dict[str, Fraction], seed: int
-) -> list[str | None]:
+    dataset: ImageDataset, rows: NDArray[np.int64], fractions: dict[str, Fraction], seed: int
+) -> CodeColumn:
     """Take the splits one after the other; the rest is the train split."""
-    targets: list[int] = dataset.targets.tolist()
-    indices: list[int] = group_indices(dataset).tolist()
-    counts = Counter(targets[row] for row in rows)
-    split: list[str | None] = list(dataset.split)
+    targets, indices = dataset.targets, group_indices(dataset)
+    counts = dict(enumerate(np.bincount(targets[rows]).tolist()))
+    counts = {k: n for k, n in counts.items() if n}
+    split = split_codes(dataset)
     if fractions:
         check_group_counts(dataset, rows, indices, list(fractions))
     left = rows
-    for row in rows:
-        split[row] = "train"
+    split[rows] = SPLITS.index("train")
     for i, (name, fraction) in enumerate(fractions.items()):
         reserve = len(fractions) - i
-        keys = [
-            content_key(seed, name, digest or "", label or "")
-            for digest, label in zip(dataset.digest, dataset.label, strict=True)
-        ]
-        groups = build_groups(left, targets, indices, keys)
+        digests, labels = (take_rows(column, left) for column in (dataset.digest, dataset.label))
+        keys = content_keys(seed, name, (digest or "" for digest in digests), labels)
+        groups = build_groups(left, targets[left], indices[left], keys)
         exact = {k: fraction * n for k, n in counts.items()}
         wanted = images_per_class(counts, fraction, reserve)
-        for group in choose_groups(groups, wanted, reserve, exact):
-            for row in group.rows:
-                split[row] = name
-        left = [row for row in left if split[row] == "train"]
-    _check_every_class_in_every_split(
-        dataset, {(targets[row], split[row]) for row in rows}, ["train", *fractions]
-    )
-    return split
+        split[choose_groups(groups, wanted, reserve, exact)] = SPLITS.index(name)
+        left = left[split[left] == SPLITS.index("train")]
+    result = CodeColumn(split, SPLITS)
+    present = set(count_pairs(targets[rows].tolist(), result.take(rows)))
+    _check_every_class_in_every_split(dataset, present, ["train", *fractions])
+    return result
 
 
 def check_group_counts(
     dataset: ImageDataset,
-    rows: Iterable[int],
-    indices: Sequence[int],
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
     splits: Sequence[str],
     folds: int = 0,
 ) -> None:
@@ -210,15 +211,18 @@ def check_group_counts(
     - `splits`: the splits taken beside the train split.
     - `folds`: for cross-validation: the number of folds, in place of `splits`.
     """
-    chosen = list(rows)
     needed = folds or len(splits) + 1
-    pairs = {(dataset.label[row], indices[row]) for row in chosen}
-    found = Counter(label for label, _ in pairs)
-    counts = Counter(dataset.label[row] for row in chosen)
+    targets = dataset.targets[rows]
+    pairs = np.unique(targets * (int(indices.max(initial=0)) + 1) + indices[rows])
+    groups = np.bincount(
+        pairs[pairs >= 0] // (int(indices.max(initial=0)) + 1), minlength=len(dataset.classes)
+    )
+    found = dict(zip(dataset.classes, groups.tolist(), strict=True))
+    counts = count_values(take_rows(dataset.label, rows))
     small = [name for name in dataset.present_classes() if 0 < found[name] < needed]
     if not small:
         return
-    grouped = any(dataset.group[row] is not None for row in chosen)
+    grouped = any(name is not None for name in count_values(take_rows(dataset.group, rows)))
     noun = "group" if grouped else "distinct image"
     named = "; ".join(
         f"class {quoted(name)} has {found[name]:,} {noun}{'' if found[name] == 1 else 's'}"
@@ -299,22 +303,19 @@ def fold_split(
         raise SettingsError(f"`fold` must be from 1 to {folds}, of at least 2 folds; got {fold}.")
     check_no_validation(dataset)
     whole = random_split(dataset, validation=0.0, test=test, seed=seed)
-    rows = [row for row, split in enumerate(whole.split) if split == "train"]
+    rows = whole.rows_in("train")
     subset = whole[rows]
     groups = group_indices(subset)
-    check_group_counts(subset, range(len(subset)), groups.tolist(), [], folds)
-    digests = [str(digest) for digest in subset.digest]
-    held_out = fold_indices(subset.targets, groups, folds, seed, digests) == fold - 1
-    split = list(whole.split)
-    for row, out in zip(rows, held_out, strict=True):
-        if out:
-            split[row] = "validation"
-    return whole.with_columns(split=split)
+    check_group_counts(subset, np.arange(len(subset)), groups, [], folds)
+    held_out = fold_indices(subset.targets, groups, folds, seed, subset.digest) == fold - 1
+    split = split_codes(whole)
+    split[rows[held_out]] = SPLITS.index("validation")
+    return whole.with_columns(split=CodeColumn(split, SPLITS))
 
 
 def check_no_validation(dataset: ImageDataset) -> None:
     """Raise DatasetError if the data have a validation split, which folds would replace."""
-    if "validation" in dataset.split:
+    if len(dataset.rows_in("validation")):
         raise DatasetError(
             "Folds cannot be used: the data already have a validation split of "
             f"{n_images(dataset.split_counts()['validation'])}. Leave out `fold` or `folds`."

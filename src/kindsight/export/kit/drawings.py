@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kindsight.images import InputSpec
+from kindsight.images import InputSpec, read_image, resize_image
 
-__all__ = ["Drawing", "draw_files"]
+__all__ = ["Drawing", "draw_files", "draw_pixels"]
 
 MAX_SIDE = 2000
 """Longest side of a drawing, in pixels."""
@@ -56,6 +56,16 @@ def draw_files(spec: InputSpec) -> list[Drawing]:
         Drawing(f"{number:02d}-{name}", what, data, name.endswith((".png", ".gif")))
         for number, (name, what, data) in enumerate(drawings, 1)
     ]
+
+
+def draw_pixels(spec: InputSpec) -> NDArray[np.uint8]:
+    """Return the files' images, resized: uint8 (n, height, width, 3)."""
+    return np.stack([
+        resize_image(
+            read_image(drawing.data, target=spec.size, value_range=spec.value_range), spec
+        )
+        for drawing in draw_files(spec)
+    ])  # fmt: skip
 
 
 def _sizes(spec: InputSpec) -> Iterator[tuple[str, str, bytes]]:

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kindsight.bundle import Bundle
-from kindsight.export.description import describe
-from kindsight.export.kit.drawings import Drawing, draw_files
-from kindsight.export.target import Exporter, Outputs
+from kindsight.export.kit.drawings import Drawing, draw_files, draw_pixels
+from kindsight.export.target import Exporter, Outputs, describe
 from kindsight.files import write_json, write_text
-from kindsight.images import read_image, resize_image
 from kindsight.predictor import Predictor
 from kindsight.uncertainty.prediction import Decisions, Prediction
 
@@ -123,12 +121,7 @@ def make_kit(bundle: Bundle) -> Kit:
     """Draw the images, and predict them by the classifier itself."""
     spec, predictor = bundle.spec, Predictor(bundle, always=True)
     drawings = tuple(draw_files(spec))
-    pixels = np.stack([
-        resize_image(
-            read_image(drawing.data, target=spec.size, value_range=spec.value_range), spec
-        )
-        for drawing in drawings
-    ])  # fmt: skip
+    pixels = draw_pixels(spec)
     found = list(predictor.predict(list(pixels)))
     scores = [each.ood_score for each in found]
     probabilities = np.array([each.probabilities for each in found], np.float32)

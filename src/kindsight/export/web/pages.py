@@ -1,24 +1,25 @@
-"""The page that classifies in a browser: as one HTML file, and as a folder for a host."""
+"""The page that classifies in a browser: as one HTML file, and as a folder for a host.
+
+:mod:`kindsight.server.page` makes the page of a server from the same parts.
+"""
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kindsight.export.target import version_of
-from kindsight.export.web.bundling import join_modules
-from kindsight.export.web.library import Library
+from kindsight.export.web.packing import as_text, gzip_sections
 from kindsight.report.templating import clean
+from kindsight.web.library import SOURCES, Library, join_modules
 
-__all__ = ["render_file", "render_site"]
+__all__ = ["fill_page", "join_page", "read_source", "render_file", "render_site"]
 
-_SOURCES = Path(__file__).parent / "page"
+_PAGE = SOURCES / "page"
 
 _FIXED_POLICY = "default-src 'none'; img-src blob: data:; base-uri 'none'; form-action 'none'"
 
@@ -39,20 +40,20 @@ def render_file(info: Mapping[str, Any], model: bytes, library: Library, name: s
     name : str
         The page's title.
     """
-    script, style = _page_script(), _read("style.css")
+    script, style = join_page("main.js"), read_source("style.css")
     policy = (
         f"{_FIXED_POLICY}; script-src 'sha256-{_digest(script)}' 'wasm-unsafe-eval'; "
         f"style-src 'sha256-{_digest(style)}'; worker-src blob:"
     )
     parts = {
-        "worker-code": _compressed(_worker_script(library).encode()),
-        "wasm-code": _compressed(library.wasm),
+        "worker-code": gzip_sections(_worker_script(library).encode()),
+        "wasm-code": gzip_sections(library.wasm),
         "model-file": model,
     }
     data = [_info_block(info)]
     for place, part in parts.items():
-        text = base64.b64encode(part).decode("ascii")
-        data.append(f'<script type="text/plain" id="{place}">{text}</script>')
+        size, text = len(part), as_text(part)
+        data.append(f'<script type="text/plain" id="{place}" data-size="{size}">{text}</script>')
     return _fill(
         info, library, name, policy=policy, style=f"<style>{style}</style>",
         data="\n".join(data), script=f"<script>{script}</script>",
@@ -75,18 +76,40 @@ def render_site(
     headers += "  X-Content-Type-Options: nosniff\n  Referrer-Policy: no-referrer\n"
     return {
         "index.html": page.encode(),
-        "style.css": _read("style.css").encode(),
-        "page.js": _page_script().encode(),
+        "style.css": read_source("style.css").encode(),
+        "page.js": join_page("main.js").encode(),
         "worker.js": _worker_script(library).encode(),
         # Compressed, as not every host does it.
-        "litert.bin": _compressed(library.wasm),
+        "litert.bin": gzip_sections(library.wasm),
         "model.bin": model,
         "_headers": headers.encode(),  # as Netlify and Cloudflare Pages read them
     }
 
 
+def fill_page(texts: Mapping[str, str], **parts: str) -> str:
+    """Return the page with its texts, which are escaped, and with parts that are HTML."""
+    page = read_source("index.html")
+    for key, text in texts.items():
+        page = page.replace(f"{{{{{key}}}}}", html.escape(clean(text)))
+    # After the texts, which could contain such a mark.
+    for key, text in parts.items():
+        before, _, after = page.rpartition(f"{{{{{key}}}}}")
+        page = before + text + after
+    return page
+
+
+def join_page(entry: str) -> str:
+    """Return the script of a page that starts with a module, such as ``main.js``."""
+    return _closed(join_modules(_modules(), entry))
+
+
+def read_source(name: str) -> str:
+    """Return a file of the page."""
+    return (_PAGE / name).read_text("utf-8")
+
+
 def _fill(info: Mapping[str, Any], library: Library, name: str, **parts: str) -> str:
-    """Return the page with its texts."""
+    """Return the page of an export with its texts."""
     classes = info["classes"]
     own = version_of("kindsight").get("kindsight", "")
     made = (
@@ -99,14 +122,7 @@ def _fill(info: Mapping[str, Any], library: Library, name: str, **parts: str) ->
         "privacy": "Images stay on this device: the page does not upload anything.",
         "credits": made,
     }
-    page = _read("index.html")
-    for key, text in texts.items():
-        page = page.replace(f"{{{{{key}}}}}", html.escape(clean(text)))
-    # After the texts, which could contain such a mark.
-    for key, text in parts.items():
-        before, _, after = page.rpartition(f"{{{{{key}}}}}")
-        page = before + text + after
-    return page
+    return fill_page(texts, **parts)
 
 
 def _listed(classes: Sequence[str]) -> str:
@@ -114,10 +130,6 @@ def _listed(classes: Sequence[str]) -> str:
     if len(classes) > LISTED:
         return f"{', '.join(shown)} and {len(classes) - LISTED:,} more"
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _page_script() -> str:
-    return _closed(join_modules(_modules(), "main.js"))
 
 
 def _worker_script(library: Library) -> str:
@@ -130,25 +142,16 @@ def _worker_script(library: Library) -> str:
 
 
 def _modules() -> dict[str, str]:
-    return {path.name: path.read_text("utf-8") for path in _SOURCES.rglob("*.js")}
+    return {path.name: path.read_text("utf-8") for path in _PAGE.rglob("*.js")}
 
 
 def _closed(script: str) -> str:
     return f"(() => {{\n{script}}})();\n"
 
 
-def _read(name: str) -> str:
-    return (_SOURCES / name).read_text("utf-8")
-
-
 def _info_block(info: Mapping[str, Any]) -> str:
     text = json.dumps(info).replace("<", "\\u003c")
     return f'<script type="application/json" id="model-info">{text}</script>'
-
-
-def _compressed(content: bytes) -> bytes:
-    """Return bytes as gzip; the same for the same bytes."""
-    return gzip.compress(content, 6, mtime=0)
 
 
 def _digest(text: str) -> str:

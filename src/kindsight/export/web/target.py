@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import statistics
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.export.description import describe
-from kindsight.export.litert import probabilities_tflite
-from kindsight.export.target import Bounds, Calibration, Measured, Outputs
+from kindsight.export.kit.drawings import draw_pixels
+from kindsight.export.litert import MODEL_FILE, LiteRTModel, probabilities_tflite
+from kindsight.export.target import Bounds, Calibration, Measured, Outputs, describe
 from kindsight.export.web.chromium import Chromium, find_browser
-from kindsight.export.web.library import load_library
-from kindsight.export.web.packing import pack_model
+from kindsight.export.web.packing import PRECISIONS, pack_model, round_weights
 from kindsight.export.web.pages import render_file, render_site
+from kindsight.web.library import load_library
 
 __all__ = ["PAGE_FILE", "SITE", "WEB_TARGET", "Web", "WebModel"]
 
@@ -30,6 +32,10 @@ SITE = "site"
 """The folder for a static host."""
 
 BOUNDS = Bounds(labels=0.999, probability=2e-3)
+
+TRIED_PROBABILITY, TRIED_SCORE = 5e-4, 5e-3
+"""Largest change of a probability, and of the score as a fraction of it, by rounded weights on the
+images that they are tried on: the kit's drawings and training images. Others may change by more."""
 
 CHUNK_BYTES = 4 * 2**20
 """Images that are sent to the browser at once."""
@@ -72,7 +78,7 @@ class Web:
     title: str = "web page that classifies in the browser"
     extra: str | None = None
     bounds: Bounds = BOUNDS
-    needs_calibration: bool = False
+    needs_calibration: bool = True
     own_process: bool = True
 
     def check(self, bundle: Bundle) -> None:
@@ -84,10 +90,16 @@ class Web:
     ) -> tuple[Path, ...]:
         """Write ``classifier.html`` and the folder ``site``."""
         library, info = load_library(), describe(bundle)
-        model = pack_model(probabilities_tflite(bundle, info))
+        content = probabilities_tflite(bundle, info)
+        images = draw_pixels(bundle.spec)
+        if calibration is not None:
+            images = np.concatenate([images, calibration()])
+        model = pack_model(content, choose_precision(content, images))
         name = bundle.folder.absolute().name or "Classifier"
         page = folder / PAGE_FILE
-        page.write_text(render_file(info, model, library, name), "utf-8")
+        # UTF-16, whose byte order mark overrides the charset that a server sends: see `as_text`.
+        text = render_file(info, model, library, name)
+        page.write_bytes(codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
         written = [page]
         site = folder / SITE
         site.mkdir()
@@ -107,6 +119,35 @@ class Web:
 
 
 WEB_TARGET = Web()
+
+
+def choose_precision(content: bytes, images: NDArray[np.uint8]) -> int:
+    """Return the lowest precision of weights that changes outputs for these images little enough.
+
+    Parameters
+    ----------
+    content : bytes
+        The LiteRT file.
+    images : array
+        uint8 (n, height, width, 3), resized.
+    """
+    expected = _run(content, images)
+    for precision in PRECISIONS:
+        probabilities, scores = _run(round_weights(content, precision), images)
+        differences = [np.abs(probabilities - expected[0]).max() / TRIED_PROBABILITY]
+        if scores is not None and expected[1] is not None:
+            allowed = TRIED_SCORE * np.maximum(np.abs(expected[1]), np.finfo(np.float32).tiny)
+            differences.append((np.abs(scores - expected[1]) / allowed).max())
+        if max(differences) <= 1:
+            return precision
+    return PRECISIONS[-1]
+
+
+def _run(content: bytes, images: NDArray[np.uint8]) -> Outputs:
+    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+        path = Path(folder, MODEL_FILE)
+        path.write_bytes(content)
+        return LiteRTModel(path).predict(images)
 
 
 class WebModel:

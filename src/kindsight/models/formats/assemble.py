@@ -17,7 +17,12 @@ import numpy as np
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
 from kindsight.models.formats.keras import DAMAGE, add_score, read_keras_template
-from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
+from kindsight.models.formats.tflite import (
+    TfliteGraph,
+    compact,
+    damage_as_weights_error,
+    read_tflite,
+)
 from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
@@ -91,7 +96,7 @@ def finish_tflite(
             ends[OOD_SCORE] = tensors[OOD_SCORE]
         graph.name_ends(PIXELS, ends)
         graph.set_metadata(METADATA_NAME, encoded)
-        content = graph.to_bytes()
+        content = compact(bytes(graph.to_bytes()))
     with replacing(out) as temporary:
         temporary.write_bytes(content)
 

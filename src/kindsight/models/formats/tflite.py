@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from kindsight.errors import WeightsError
 from kindsight.models.runtime import MAX_MODEL_BYTES, schema
 
-__all__ = ["TfliteGraph", "damage_as_weights_error", "read_tflite"]
+__all__ = [
+    "TfliteGraph", "compact", "damage_as_weights_error", "pack_whole", "read_tflite", "read_whole",
+]  # fmt: skip
 
 # LiteRT reads weights in place; some processors need them at multiples of 16 bytes.
 ALIGNMENT = 16
@@ -184,6 +186,8 @@ SIGNATURE = "serving_default"
 MAX_ITEMS = 100_000
 # Bytes added to a file, beside weights, that need no second copy of it.
 ADDED_BYTES = 2**19
+# Bytes for all but the weights when a whole file is written; more are possible, but slow.
+SPARE_BYTES = 2**20
 
 
 class TfliteGraph:
@@ -310,12 +314,47 @@ class TfliteGraph:
         return len(codes) - 1
 
 
-def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
+def compact(content: bytes) -> bytes:
+    """Return a LiteRT file without bytes that nothing refers to, its weights aligned.
+
+    TensorFlow's converter does not align large weights as LiteRT needs them. Adding layers to such
+    a file copies these weights and leaves the old ones: a third of the file.
+    """
+    return pack_whole(read_whole(content))
+
+
+def read_whole(content: bytes) -> Any:
+    """Return the schema's ModelT of a LiteRT file, also with weights behind the FlatBuffer."""
+    model = schema().ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # ai-edge-quantizer writes them so
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def pack_whole(model: Any) -> bytes:
+    """Return the file of a model of :func:`read_whole`, with each used buffer once, aligned."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    buffers = []
+    for number, buffer in enumerate(model.buffers):
+        data = buffer.data if number in used else None
+        buffers.append(aligned_buffer(None if data is None else np.frombuffer(data, np.uint8)))
+    model.buffers = buffers
+    size = sum(0 if buffer.data is None else len(buffer.data) for buffer in buffers)
+    builder = flatbuffers.Builder(size + SPARE_BYTES)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def read_tflite(path: str | os.PathLike[str], content: bytes | None = None) -> TfliteGraph:
     """Read a model file of one graph with one float32 input and one float32 output.
 
-    WeightsError for a file that is missing, damaged, too large, or of another form.
+    `content` is that of the file, which then is not read. WeightsError for a file that is missing,
+    damaged, too large, or of another form.
     """
-    data = _read(Path(path))
+    data = content or _read(Path(path))
     with damage_as_weights_error(path):
         root = schema().Model.GetRootAs(data, 0)
         counts = [root.OperatorCodesLength(), root.BuffersLength(), root.SignatureDefsLength()]

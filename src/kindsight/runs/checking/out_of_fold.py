@@ -15,6 +15,8 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.groups import connected_components, fold_indices
 from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.runs.checking.report import CheckSettings
+from kindsight.training.frozen.column_store import ColumnStore
+from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.input_size import choose_input_size
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold
@@ -46,19 +48,20 @@ def add_features(
         # The group holds the row number, because unreadable images have no features.
         numbered = context.dataset[rows].with_columns(group=[str(row) for row in rows])
         files = trainer.backbone(report)
-        found = compute_all_features(trainer, numbered, files, report)
+        found = compute_all_features(trainer, numbered, files, report, images=len(context.dataset))
         layouts.append(files.layout)
         context.feature_blocks = tuple(
             slice(block.start, block.stop) for block in files.layout.blocks
         )
         return RowFeatures(
-            np.array([int(str(row)) for row in found.dataset.group], np.int64), found.vectors[:]
+            np.array([int(str(row)) for row in found.dataset.group], np.int64), found.vectors
         )
 
     def compute_out_of_fold() -> OutOfFoldPredictions:
         features = context.features
         assert features is not None
-        return out_of_fold_predictions(context, features, layouts[0])
+        store = ColumnStore(cache.folder("features"))
+        return out_of_fold_predictions(context, features, layouts[0], store=store)
 
     context.compute_features = compute_features
     context.compute_out_of_fold = compute_out_of_fold
@@ -85,7 +88,7 @@ def compute_features_and_measurements(
 def _trainer(settings: CheckSettings, cache: Cache, dataset: ImageDataset) -> FrozenTrainer:
     return FrozenTrainer(
         model=settings.model, size=settings.size, workers=settings.workers, cache=str(cache.root),
-        value_range=dataset.value_range,
+        value_range=dataset.value_range, on=settings.on,
     )  # fmt: skip
 
 
@@ -98,7 +101,11 @@ def _feature_progress(progress: Progress | None) -> Progress:
 
 
 def out_of_fold_predictions(
-    context: CheckContext, features: RowFeatures, layout: FeatureLayout, seed: int = 0
+    context: CheckContext,
+    features: RowFeatures,
+    layout: FeatureLayout,
+    seed: int = 0,
+    store: ColumnStore | None = None,
 ) -> OutOfFoldPredictions:
     """Return the out-of-fold predictions for all labelled images; none if they are too few.
 
@@ -109,20 +116,21 @@ def out_of_fold_predictions(
     labelled = np.flatnonzero(targets >= 0)
     rows, targets = features.rows[labelled], targets[labelled]
     k = len(dataset.classes)
-    duplicates: list[int | None] = [None] * len(dataset)
+    linked = np.full(len(dataset), -1, np.int64)
     for number, group in enumerate(find_duplicates(context).groups()):
-        for row in group.tolist():
-            duplicates[row] = number
-    indices = rows.tolist()
-    columns = [
-        [column[r] for r in indices] for column in (dataset.digest, dataset.group, duplicates)
-    ]
-    groups = connected_components(*columns) if indices else np.empty(0, np.int64)
+        linked[group] = number
+    duplicates = [None if number < 0 else number for number in linked[rows].tolist()]
+    some = dataset[rows]
+    groups = (
+        connected_components(some.digest, some.group, duplicates)
+        if len(rows)
+        else np.empty(0, np.int64)
+    )
     if k < 2 or len(np.unique(groups)) < max(2 * k, FOLDS):
-        return OutOfFoldPredictions(rows[:0], np.empty((0, k)))
-    digests = [str(dataset.digest[row]) for row in indices]
+        return OutOfFoldPredictions(rows[:0], np.empty((0, k), np.float32))
+    digests = [str(digest) for digest in some.digest]
     folds = fold_indices(targets, groups, FOLDS, seed, digests)
-    vectors = features.vectors[labelled]
+    vectors = FeatureRows.of(features.vectors).take(labelled)
     return OutOfFoldPredictions(
-        rows, predict_out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed)
+        rows, predict_out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed, store=store)
     )

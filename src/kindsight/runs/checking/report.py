@@ -14,6 +14,7 @@ from kindsight.checks.apply import RELABEL_CONFIDENCE, Corrections, correct
 from kindsight.checks.check import Check
 from kindsight.checks.rules import IGNORED, validate_codes
 from kindsight.dataset.names import ignored_counts
+from kindsight.distributed import check_on
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml
 
@@ -37,6 +38,8 @@ class CheckSettings:
         small images the one that a training chooses.
     workers : int, optional
         Images processed at once. Default: the number of cores.
+    on : str, optional
+        Where images are processed, as for :func:`kindsight.distributed.open_executor`.
     relabel_confidence : float
         Least probability of a suggested label for the corrected table to have it, 0-1.
 
@@ -51,6 +54,7 @@ class CheckSettings:
     model: str = "efficientnet-lite0"
     size: int | None = None
     workers: int | None = None
+    on: str | None = None
     relabel_confidence: float = RELABEL_CONFIDENCE
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class CheckSettings:
         validate_codes(self.ignore)
         if not isinstance(self.full, bool):
             raise SettingsError(f"`full` must be true or false; got {self.full!r}.")
+        if self.on is not None:
+            check_on(self.on)
         least: object = self.relabel_confidence
         if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 < least <= 1:
             raise SettingsError(
@@ -114,6 +120,10 @@ COLUMNS = (
     "value",
 )  # fmt: skip
 """Columns of findings.csv, which has one row per image of each finding."""
+
+
+MAX_LISTED = 10_000
+"""Maximum findings of a check, and images of a finding, in findings.json."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +223,10 @@ class CheckReport:
             ``data``; ``images`` and ``readable``, numbers of images; ``classes``, images per class;
             ``counts``, findings per severity; ``checks``, a list of dicts with code, title,
             severity, state, examined, reason, findings and images, the number of images that the
-            findings are about; ``ignored``; ``ignored_files``; ``notes``; ``seconds``.
+            findings are about; ``ignored``; ``ignored_files``; ``notes``; ``seconds``. Of more than
+            10,000 findings of a check, or images of a finding, the first are listed, and ``total``
+            is their number; findings.csv has all. A check that could not compare all images has
+            ``recall``, see :class:`kindsight.checks.CheckResult`.
         """
         checks = {check.code: check for check in all_checks()}
         return {
@@ -230,8 +243,10 @@ class CheckReport:
                     "state": result.state,
                     "examined": result.examined,
                     "reason": result.reason,
-                    "findings": [_as_dict(finding) for finding in result.findings],
+                    "findings": [_as_dict(finding) for finding in result.findings[:MAX_LISTED]],
                     "images": result.images,
+                    **_more(len(result.findings)),
+                    **({} if result.recall is None else {"recall": result.recall}),
                 }
                 for result in self.results
             ],
@@ -246,12 +261,18 @@ def _worst(result: CheckResult) -> int:
     return min(SEVERITIES.index(finding.severity) for finding in result.findings)
 
 
+def _more(total: int) -> dict[str, int]:
+    """Return the number of entries of a list that is cut."""
+    return {"total": total} if total > MAX_LISTED else {}
+
+
 def _as_dict(finding: Finding) -> dict[str, Any]:
     return {
         "severity": finding.severity,
         "message": finding.message,
-        "paths": list(finding.paths),
-        "rows": list(finding.rows),
+        "paths": list(finding.paths[:MAX_LISTED]),
+        "rows": list(finding.rows[:MAX_LISTED]),
+        **_more(len(finding.paths)),
         "suggestion": finding.suggestion,
         "value": finding.value,
         **({} if finding.confidence is None else {"confidence": finding.confidence}),

@@ -19,13 +19,17 @@ from kindsight.checks import (
 )
 from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset, with_value_range
+from kindsight.dataset.columns.convert import concatenate
 from kindsight.dataset.loaders.tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
+from kindsight.distributed import executors_kept_open, require_cluster
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount
 from kindsight.runs.checking.report import CheckReport, CheckSettings
 from kindsight.runs.checking.write import PAGE_FILE, write_report
 from kindsight.runs.settings import TrainSettings
+from kindsight.storage.address import split_member
+from kindsight.storage.files import is_folder
 from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = ["CHECKS_FOLDER", "check_data", "check_dataset", "check_run", "open_for_checking"]
@@ -38,6 +42,7 @@ Progress = Callable[[str, int, int], None]
 ``"backbone"`` and ``"features"``."""
 
 
+@executors_kept_open()
 def check_data(
     data: str | os.PathLike[str],
     settings: CheckSettings | None = None,
@@ -85,6 +90,7 @@ def check_data(
     return report
 
 
+@executors_kept_open()
 def check_dataset(
     dataset: ImageDataset,
     settings: CheckSettings | None = None,
@@ -113,6 +119,7 @@ def check_dataset(
         Called from this thread with (stage, done, total).
     """
     settings, cache = settings or CheckSettings(), cache or Cache()
+    require_cluster(settings.on)
     started = time.monotonic()
 
     def stage_progress(stage: str) -> Callable[[int, int], None]:
@@ -133,7 +140,7 @@ def check_dataset(
         settings = with_input_size(dataset, settings, cache, progress)
         compute_features_and_measurements(dataset, settings, cache, progress)
     measured, measurements = measure_dataset(
-        dataset, cache, workers=settings.workers, progress=stage_progress("images")
+        dataset, cache, workers=settings.workers, on=settings.on, progress=stage_progress("images")
     )
     read = time.monotonic()
     context = CheckContext(measured, measurements, folder_contents, progress=progress)
@@ -174,6 +181,7 @@ def check_run(
         model=settings.model if frozen else CheckSettings.model,
         size=settings.size if frozen else None,
         workers=settings.workers,
+        on=settings.on,
     )
     cache = Cache(trainer.cache)
 
@@ -218,7 +226,7 @@ def open_for_checking(
         dataset = open_dataset(data, options, min_classes=1)
     except DatasetError as error:
         labels_wanted = options is not None and (options.label_from or options.label_map)
-        if not Path(data).is_dir() or labels_wanted:
+        if not is_folder(os.fspath(data)) or labels_wanted:
             raise
         try:
             dataset = open_dataset(data, options, labelled=False)
@@ -228,7 +236,9 @@ def open_for_checking(
         if data_files(folder_of_tables(os.fspath(data))):
             note = f"The images were checked without labels. {error}"
         dataset = dataset.with_notes(note)
-    if not Path(data).is_dir() or dataset.root is None or dataset.arrays is not None:
+    if not is_folder(os.fspath(data)) or dataset.root is None or dataset.arrays is not None:
+        return dataset, None
+    if len(dataset) and split_member(dataset.path[0]) is not None:  # it has been listed already
         return dataset, None
     follow = options is None or options.follow_links
     contents = scan_folder(dataset.root, dataset.path, follow_links=follow)
@@ -247,12 +257,12 @@ def _add_unlabelled(dataset: ImageDataset, contents: FolderContents) -> ImageDat
     n = len(outside)
     whole = replace(
         dataset,
-        path=(*dataset.path, *(other.path for other in outside)),
-        label=(*dataset.label, *(None,) * n),
-        split=(*dataset.split, *(None,) * n),
-        group=(*dataset.group, *(None,) * n),
-        digest=(*dataset.digest, *(None,) * n),
-        size=(*dataset.size, *(other.size for other in outside)),
+        path=concatenate([dataset.path, tuple(other.path for other in outside)]),
+        label=concatenate([dataset.label, (None,) * n]),
+        split=concatenate([dataset.split, (None,) * n]),
+        group=concatenate([dataset.group, (None,) * n]),
+        digest=concatenate([dataset.digest, (None,) * n]),
+        size=concatenate([dataset.size, tuple(other.size for other in outside)]),
         notes=tuple(note for note in dataset.notes if not note.startswith(_OUTSIDE)),
     )
     return whole.with_notes(

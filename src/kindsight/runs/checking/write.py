@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from kindsight.cache.folder import Cache
 from kindsight.checks import Check, CheckResult, Finding, all_checks
 from kindsight.checks.measurements import MeasurementTable, measurements_path
+from kindsight.dataset.loaders.table_files import is_file_of_images
 from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.thumbnails import encode_thumbnail
 from kindsight.errors import ImageError, UsageError
 from kindsight.files import write_csv, write_json, write_text
 from kindsight.images import read_image
@@ -30,10 +29,13 @@ from kindsight.report.sheets import (
     render_findings,
 )
 from kindsight.runs.checking.report import COLUMNS, CheckReport
+from kindsight.storage.address import is_address, title_of
+from kindsight.storage.files import check_local
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = [
-    "CSV_FILE", "JSON_FILE", "PAGE_FILE", "THUMBNAIL", "claim_folder", "findings_data",
+    "CSV_FILE", "JSON_FILE", "PAGE_FILE", "THUMBNAIL", "claim_folder",
+    "findings_data",
     "thumbnails", "validate_output_folder", "write_report",
 ]  # fmt: skip
 
@@ -101,12 +103,13 @@ def claim_folder(
     data: str, out: str | os.PathLike[str] | None, parent: str | os.PathLike[str] = "checks"
 ) -> Path:
     """Create and return the folder of :func:`write_report`."""
+    check_local(parent if out is None else out, "`out`")
     try:
         if out is not None:
             validate_output_folder(out)
             Path(out).mkdir(parents=True, exist_ok=True)
             return Path(out)
-        return _next_folder(_name(Path(data).resolve()), Path(parent))
+        return _next_folder(_name(data), Path(parent))
     except OSError as error:
         folder = out if out is not None else parent
         raise UsageError(
@@ -195,7 +198,11 @@ def findings_data(report: CheckReport, cache: Cache) -> FindingsData:
     )
 
 
-def _name(data: Path) -> str:
+def _name(name: str) -> str:
+    if is_address(name):
+        title = title_of(name)
+        return title.rpartition(".")[0] if is_file_of_images(name) else title
+    data = Path(name).resolve()
     return (data.stem if data.is_file() else data.name) or "data"
 
 
@@ -226,14 +233,7 @@ def _thumbnail(dataset: ImageDataset, row: int) -> bytes:
         )
     except ImageError:
         return b""
-    height, width = image.shape[:2]
-    scale = THUMBNAIL / max(height, width)
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    bgr = np.ascontiguousarray(image[:, :, ::-1])
-    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return np.asarray(data).tobytes() if encoded else b""
+    return encode_thumbnail(image, THUMBNAIL, QUALITY)
 
 
 def _select(result: CheckResult) -> list[Finding]:

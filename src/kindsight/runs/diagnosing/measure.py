@@ -29,7 +29,7 @@ from kindsight.errors import CacheError, ImageError
 from kindsight.models.backbones.backbone import TOP
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.options import OPTIONS
-from kindsight.training.frozen.feature_cache import FeatureTable
+from kindsight.training.frozen.feature_cache import HALF, FeatureTable
 
 __all__ = ["Measured", "MeasuredImages", "estimate_frozen_head", "measure_images"]
 
@@ -255,7 +255,8 @@ def estimate_frozen_head(
     """
     name = str(OPTIONS["model"].default)
     folder = Path(cache.root, "features")
-    paths = folder.glob(f"{name}-[0-9]*x[0-9]*-*-[0-9]*x[0-9]*-crop-auto.sqlite")
+    pattern = f"{name}-[0-9]*x[0-9]*-*-[0-9]*x[0-9]*-crop-auto"
+    paths = [path for end in ("", HALF) for path in folder.glob(f"{pattern}{end}.sqlite")]
     layout = BACKBONES[name].layout()
     if not len(train) or not len(held_out):
         return None

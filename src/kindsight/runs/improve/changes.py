@@ -13,8 +13,7 @@ from kindsight.models.backbones.weights import is_available
 from kindsight.options import OPTIONS
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.presets import without_preset
-from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
+from kindsight.training.network.settings import EpochTrainer, NetworkTrainer, without_preset
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import kind_of
 from kindsight.training.transfer.settings import TransferTrainer

@@ -293,7 +293,7 @@ def _folds(
         wanted = min(MAX_FOLDS, round((len(train) + len(validation)) / len(validation))) - 1
     for count in range(wanted, 1, -1):
         try:
-            check_group_counts(subset, range(len(subset)), groups.tolist(), [], count)
+            check_group_counts(subset, np.arange(len(subset)), groups, [], count)
         except DatasetError:
             continue
         digests = [str(digest) for digest in subset.digest]

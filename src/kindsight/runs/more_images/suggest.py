@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
-from kindsight.digest import content_digest
+from kindsight.digest import Digests
 from kindsight.errors import DatasetError, ImageError, SettingsError
 from kindsight.files import write_csv
 from kindsight.images import read_loaded, resize_image
 from kindsight.models.head_network import FeatureNetwork
+from kindsight.network_outputs import Needs, NetworkOutputs
 from kindsight.predictor import Predictor
 from kindsight.report.format import percent
 from kindsight.runs.more_images.select import (
@@ -27,8 +28,9 @@ from kindsight.runs.more_images.select import (
     select_diverse,
     selection_space,
 )
+from kindsight.storage.address import join
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
-from kindsight.trained_images import TrainedImages, image_hash
+from kindsight.trained_images import TrainedImages
 from kindsight.training.common import Progress
 from kindsight.uncertainty.prediction import Prediction
 
@@ -225,7 +227,7 @@ def suggest(
         given = options or DataOptions()
         given = replace(given, value_range=bundle.spec.value_range)
         dataset = open_dataset(os.fspath(data), given, labelled=False)
-        if dataset.root is not None and not Path(data).is_absolute():
+        if isinstance(dataset.root, Path) and not Path(data).is_absolute():
             with contextlib.suppress(ValueError):  # outside of the working directory
                 dataset = replace(dataset, root=dataset.root.relative_to(Path.cwd()))
     pool = _Pool(count, TrainedImages.read(bundle.folder))
@@ -302,9 +304,17 @@ class _Recorder:
     def __init__(self) -> None:
         self.images: dict[int, tuple[str, NDArray[np.uint64]]] = {}
 
-    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Record an image; called on many threads."""
-        self.images[row] = content_digest(data), image_hash(pixels)
+    @property
+    def needs(self) -> Needs:
+        """What is recorded."""
+        return Needs(digests=True, hashes=True)
+
+    def observe(self, rows: NDArray[np.int64], seen: NetworkOutputs) -> None:
+        """Record a block of images."""
+        assert seen.digests is not None and seen.hashes is not None
+        self.images.update(
+            zip(rows.tolist(), zip(Digests(seen.digests), seen.hashes, strict=True), strict=True)
+        )
 
 
 def _choose(
@@ -382,7 +392,7 @@ def _suggestion(rank: int, dataset: ImageDataset, row: int, prediction: Predicti
 
 def _path(dataset: ImageDataset, row: int) -> str:
     path = dataset.path[row]
-    return path if dataset.root is None or dataset.arrays is not None else str(dataset.root / path)
+    return path if dataset.arrays is not None else join(dataset.root, path)
 
 
 def _margin(prediction: Prediction) -> float:

@@ -15,28 +15,27 @@ from kindsight.evaluation import Evaluation, distinct_images
 from kindsight.files import read_json
 from kindsight.report.data import (
     CROSS_VALIDATION,
-    Predictions,
-    ReportData,
-    SkippedImage,
-    SplitResult,
-    TrainingSummary,
-)
-from kindsight.report.gallery import LARGE, SMALL, choose_images, thumbnail_uri
-from kindsight.report.values import (
     AccuracyAtSize,
     ClassOutlook,
     FeatureMap,
     LearningCurve,
+    Predictions,
     PredictionSets,
+    ReportData,
     RiskCoverage,
     RiskPoint,
+    SkippedImage,
+    SplitResult,
+    TrainingSummary,
     UnknownScore,
 )
+from kindsight.report.gallery import LARGE, SMALL, choose_images, thumbnail_uri
 from kindsight.runs.diagnosing.run import read_findings
 from kindsight.runs.evaluate import report_slices
 from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
+from kindsight.storage.address import title_of
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.uncertainty.stored import StoredSets, Unsure
 
@@ -264,7 +263,7 @@ def _distinct(record: RunRecord, split: str) -> Predictions | None:
 def _title(record: RunRecord) -> str:
     if record.settings is None:
         return record.folder.resolve().name
-    return Path(os.path.abspath(record.settings.data)).name or "run"  # noqa: PTH100
+    return title_of(str(record.settings.data)) or "run"
 
 
 def _summary(record: RunRecord, facts: ReportFacts) -> TrainingSummary:

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 from kindsight.errors import BundleError
 from kindsight.files import read_json, write_json
 from kindsight.models.networks.small_cnn import LayerRow
-from kindsight.report.data import HeadCandidateRow, Reference
-from kindsight.report.values import FeatureMap, MappedImage, Overlay
+from kindsight.report.data import FeatureMap, HeadCandidateRow, MappedImage, Overlay, Reference
 from kindsight.threads import count_cores
 from kindsight.training.protocols import FittedModel
 

@@ -1,6 +1,6 @@
 """A network from scratch as a candidate within a budget: trials, training, acceptance.
 
-The trials decide whether it is trained: two or three short trainings of a narrow network, each
+The trials decide whether it is trained: two to four short trainings of a narrow network, each
 twice as long as the one before, predict its log loss at the end of the budget. It is accepted by
 the same rule as a fine-tuned network, on the same validation images.
 """
@@ -22,10 +22,10 @@ from kindsight.training.budget.scratch_plan import (
     FILTERS,
     MEASURED_IMAGES,
     Trial,
-    are_enough,
     choose_filters,
     fits_epoch,
     is_candidate,
+    needs_another,
     planned_epochs,
     predict_log_loss,
     trial_rows,
@@ -39,8 +39,7 @@ from kindsight.training.fine_tuning.train import ENDED, StopNow, compare, keep_f
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fit import EpochRecorder, NetworkImages, prepare_network
 from kindsight.training.network.fitted import FittedNetwork
-from kindsight.training.network.presets import MODERN, input_size, preset_settings
-from kindsight.training.network.settings import NetworkTrainer
+from kindsight.training.network.settings import MODERN, NetworkTrainer, input_size, preset_settings
 from kindsight.training.protocols import ReportSections
 
 __all__ = ["FittedFromScratch", "try_from_scratch"]
@@ -186,7 +185,7 @@ class _Candidate:
                 return None
             images = planned_epochs(len(state.rows), rate, now) * len(state.rows)
             expected = predict_log_loss(trials[-2:], images)
-            if expected < head or are_enough(trials, len(state.fitted.classes)):
+            if not needs_another(trials, expected, head, len(state.fitted.classes)):
                 break
         if not expected < head:
             state.notes.append(
@@ -244,7 +243,10 @@ class _Candidate:
 
     def _try(self, rows: Rows, epochs: int) -> float:
         """Return the validation log loss of a short training."""
-        recorder, _ = self._run(rows, self._state.validation, self._with(FILTERS[0], epochs))
+        # Label smoothing lowers probabilities until temperature scaling corrects them: the log loss
+        # of a trial would not compare with that of the calibrated head.
+        plain = replace(self._with(FILTERS[0], epochs), label_smoothing=0.0)
+        recorder, _ = self._run(rows, self._state.validation, plain)
         losses = [row.val_loss for row in recorder.rows if row.val_loss is not None]
         return min(losses, default=float("inf"))
 

@@ -12,25 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.training.network.presets import OWN
-
 __all__ = [
     "FILTERS",
     "MEASURED_IMAGES",
     "Trial",
-    "are_enough",
     "choose_filters",
     "fits_epoch",
     "is_candidate",
+    "needs_another",
     "planned_epochs",
     "predict_log_loss",
     "trial_rows",
     "trial_seconds",
 ]
 
-# Images of at most this side are small: a backbone needs them enlarged, and a small network at
-# their own size is fast. Larger images must be many to train a network from random weights.
-SMALL, MANY = OWN, 10_000
+# Images with at most this side are small: it is half the input side of the default backbone, which
+# enlarges each of their pixels to four. With larger images, a network from random weights needs
+# at least MANY of them.
+SMALL, MANY = 112, 10_000
 # With fewer training images a backbone's pretrained features have always been better.
 MIN_IMAGES = 1000
 # With fewer seconds left nothing can be learned from a trial.
@@ -41,7 +40,10 @@ MEASURED_IMAGES = 1024
 
 # Fractions of the time left that the trials take at most, and the least seconds of the first.
 # Trials in vain should cost little: fine-tuning gains with every minute.
-TRIAL_FRACTIONS, MIN_TRIAL_SECONDS = (1 / 32, 1 / 16, 1 / 8), 5.0
+TRIAL_FRACTIONS, MIN_TRIAL_SECONDS = (1 / 32, 1 / 16, 1 / 8, 1 / 4), 5.0
+# After this many trials, another is worth its time only if the log loss that they predict is at
+# most this multiple of the head's: predictions from a slow start are rough.
+USUAL_TRIALS, PROMISING = 3, 2.0
 # Above this fraction of the log loss of guessing, a network has hardly begun to learn, and its loss
 # falls slowly at first: no power law holds from there.
 BEGUN = 0.8
@@ -103,9 +105,24 @@ def trial_seconds(left: float) -> list[float]:
     return [fraction * factor * left for fraction in TRIAL_FRACTIONS]
 
 
-def are_enough(trials: Sequence[Trial], classes: int) -> bool:
-    """Return whether trials predict the log loss of longer ones: two that have begun to learn."""
-    return len(trials) >= 2 and trials[-2].log_loss < BEGUN * math.log(classes)
+def needs_another(trials: Sequence[Trial], expected: float, head: float, classes: int) -> bool:
+    """Return whether a longer trial is needed to decide.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        The trials so far, at least one.
+    expected, head : float
+        Log losses: the network's as predicted by the trials, and the frozen head's.
+    classes : int
+        Number of classes.
+    """
+    if expected < head:
+        return False
+    if len(trials) >= USUAL_TRIALS and expected > PROMISING * head:
+        return False
+    # Two that have begun to learn predict the log loss of longer ones.
+    return len(trials) < 2 or trials[-2].log_loss >= BEGUN * math.log(classes)
 
 
 def trial_rows(

@@ -95,6 +95,14 @@ class EpochRow:
             for value in values
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values by name, ready for JSON: a number that is not finite becomes None."""
+        values = {name: getattr(self, name) for name in COLUMNS}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EpochRow) and self.cells() == other.cells()
 

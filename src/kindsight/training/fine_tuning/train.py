@@ -44,6 +44,9 @@ Rows = NDArray[np.int64]
 FORMAT = 5
 """Raised whenever the same settings and images would give other weights."""
 
+STATISTICS_IMAGES = 20_000
+"""Images from which on the features' statistics are those of every second, third, ... one."""
+
 LAYER_DECAY = 0.9
 # Epochs over which the weights' exponential moving average runs.
 EMA_EPOCHS = 1.0
@@ -343,7 +346,7 @@ def write_arrays(
         The head that may form an ensemble with the network; the initial one if omitted.
     """
     fitted = state.fitted
-    vectors = fitted.features.vectors[state.rows]
+    vectors = fitted.features.vectors[state.rows[:: 1 + len(state.rows) // STATISTICS_IMAGES]]
     arrays = {
         "rows": images.rows,
         "targets": targets,
@@ -379,7 +382,7 @@ def write_arrays(
 def frozen_logits(state: FineTuningState) -> NDArray[np.float32]:
     """Return the frozen head's validation logits, divided by its temperature."""
     frozen = state.incumbent
-    logits = frozen.head.layers.logits(frozen.features.vectors[state.validation])
+    logits = frozen.features.vectors.take(state.validation).map(frozen.head.layers.logits)
     return np.asarray(logits / frozen.temperature, np.float32)
 
 

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.checks.context import Vectors
 from kindsight.training.frozen.feature_cache import FeatureTable
 
 __all__ = ["FeatureRows"]
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Combine = Callable[[list[Floats]], Floats]
 
-IN_MEMORY = 512_000_000
-"""Bytes of features held in memory: those of 25,000 images by EfficientNet-Lite0. More stay in the
-cache and are read in blocks."""
+IN_MEMORY = 200_000_000
+"""Bytes of features held in memory: those of 9,700 images by EfficientNet-Lite0. More stay in the
+cache and are read in blocks, at 0.1 milliseconds an image."""
 
 BLOCK = 4_096
 """Images whose features are read at once: 84 MB of EfficientNet-Lite0's."""
@@ -48,24 +50,34 @@ class FeatureRows:
     width: int
 
     @classmethod
-    def of(cls, features: Floats | FeatureRows) -> FeatureRows:
+    def of(cls, features: Vectors) -> FeatureRows:
         """Return the rows of an array, float32 (images, width)."""
         if isinstance(features, FeatureRows):
             return features
-        count, width = features.shape
+        count, width = len(features), features.shape[1]
         return cls(features.__getitem__, np.arange(count), slice(0, width), width)
 
     @classmethod
-    def of_table(cls, table: FeatureTable, digests: Sequence[str]) -> FeatureRows:
+    def of_table(cls, table: FeatureTable, digests: Sequence[str | None]) -> FeatureRows:
         """Return the features of `digests`; LostTableError for one that the table lacks.
 
         They are held in memory unless they are too large.
         """
         path, width = table.path, table.width
         if 4 * len(digests) * width <= IN_MEMORY:
-            return cls.of(table.vectors(digests))
+            return cls.of(table.vectors([str(digest) for digest in digests]))
         table.require_known(digests)
         return cls(_TableReader(path, width, digests), np.arange(len(digests)), slice(None), width)
+
+    @classmethod
+    def combined(cls, parts: Sequence[FeatureRows], combine: Combine) -> FeatureRows:
+        """Return what a function computes from several features of the same images.
+
+        They are held in memory unless they are too large.
+        """
+        width = combine([part[:0] for part in parts]).shape[1]
+        found = cls(_Combined(parts, combine), np.arange(len(parts[0])), slice(None), width)
+        return cls.of(found[:]) if 4 * len(found) * width <= IN_MEMORY else found
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,8 +133,19 @@ class _TableReader:
 
     path: Path
     width: int
-    digests: Sequence[str]
+    digests: Sequence[str | None]
 
     def __call__(self, rows: Rows) -> Floats:
         with closing(FeatureTable(self.path, self.width)) as table:
-            return table.vectors([self.digests[row] for row in rows.tolist()])
+            return table.vectors([str(self.digests[row]) for row in rows.tolist()])
+
+
+@dataclass(frozen=True)
+class _Combined:
+    """Computes features from several of the same images."""
+
+    parts: Sequence[FeatureRows]
+    combine: Combine
+
+    def __call__(self, rows: Rows) -> Floats:
+        return self.combine([part[rows] for part in self.parts])

@@ -28,10 +28,11 @@ from kindsight.models.ood import OODScore, output_layers
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.engine.history import History
+from kindsight.training.frozen.column_store import ColumnStore
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.frozen.stored_images import cropped_fraction, read_pixels, read_stored
+from kindsight.training.frozen.stored_images import cropped_fraction, read_images, read_pixels
 from kindsight.training.held_out import OUT_OF_FOLD, HeldOutPredictions
 from kindsight.training.ood import KNOWN_KEPT, FittedScore, fit_score
 from kindsight.training.parity import (
@@ -62,6 +63,9 @@ VERIFIED_BEFORE = (
     "Keras ran this backbone with this kind of head before; the head was compared with NumPy, and "
     "the weights were read back from both files"
 )
+
+CROP_SAMPLE = 50_000
+"""Images from which on the fraction outside the crop is that of every second, third, ... one."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,9 @@ class FittedFrozenHead:
         return features.vectors.map(self.head.layers.logits)
 
     def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
-        """Return resized images from the cache; None for those it no longer has."""
-        return read_stored(self.features.table, self.files.layout.width, digests)
+        """Return resized images from the cache, or read again; None for those that are gone."""
+        width, spec = self.files.layout.width, self.training.spec()
+        return read_images(self.features.table, width, self.features.dataset, spec, digests)
 
     def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
         """Return resized images, uint8 (n, height, width, 3), from the cache or read again."""
@@ -179,8 +184,9 @@ class FittedFrozenHead:
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
     def cropped_fraction(self) -> float:
-        """Return the mean fraction of the images' area outside the crop, 0-1."""
-        digests = [str(digest) for digest in self.features.dataset.digest]
+        """Return the mean fraction of the images' area outside the crop, 0-1; of many, a part's."""
+        every = self.features.dataset.digest
+        digests = [str(digest) for digest in every[:: 1 + len(every) // CROP_SAMPLE]]
         table, width = self.features.table, self.files.layout.width
         return cropped_fraction(table, width, digests, self.training.spec())
 
@@ -353,6 +359,7 @@ def fit_frozen(
     if len(files.members) < 2:
         report = None if progress is None else partial(progress, "head")
         fit = partial(fit_head, progress=report)
+    store = ColumnStore(Cache(trainer.cache).folder("features"))
     head = fit(
         features.vectors.take(rows),
         targets,
@@ -362,6 +369,7 @@ def fit_frozen(
         kind=trainer.head,
         weights=None if weights is None else weights[targets].astype(np.float32),
         seed=trainer.seed,
+        store=store,
     )
     if network := head.chosen.network:
         trainer, files, features = _only_backbone(trainer, network, files, features)

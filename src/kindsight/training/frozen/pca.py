@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.training.common import ColumnScale, mean_and_scale
+from kindsight.training.common import BLOCK_ROWS, ColumnScale, mean_and_scale
 
 __all__ = [
     "MAX_PRODUCTS",
@@ -217,6 +217,8 @@ class WeightedPCA:
         Returns the generator of random directions, the same each time.
     layers : sequence of slice
         The columns that come from one layer each.
+    overwrite : bool
+        Whether `features` may be overwritten, which saves the memory of a copy.
     """
 
     def __init__(
@@ -226,6 +228,8 @@ class WeightedPCA:
         components: int,
         make_generator: Callable[[], np.random.Generator],
         layers: Sequence[slice] = (),
+        *,
+        overwrite: bool = False,
     ) -> None:
         self._features, self._weightings, self._layers = features, weightings, layers
         self._count, self._make_generator = components, make_generator
@@ -234,13 +238,13 @@ class WeightedPCA:
         self._components: dict[int, Floats] = {}
         self._eigenvectors: dict[int, tuple[Floats, Floats]] = {}
         if self._small:
-            self._prepare()
+            self._prepare(overwrite)
 
-    def _prepare(self) -> None:
+    def _prepare(self, overwrite: bool) -> None:
         self._mean, self._factors = mean_and_scale(self._features, self._layers)
-        factors = self._factors.astype(np.float32)
-        self._rows = self._features - self._mean.astype(np.float32)
-        self._rows *= factors
+        center, out = self._mean.astype(np.float32), self._features if overwrite else None
+        self._features = self._rows = np.subtract(self._features, center, out=out)
+        self._rows *= self._factors.astype(np.float32)
         _, group = np.unique(np.stack(self._weightings), axis=1, return_inverse=True)
         self._groups: list[tuple[int, Floats]] = []
         for number in range(int(group.max()) + 1):
@@ -251,6 +255,13 @@ class WeightedPCA:
             else:
                 block = np.ascontiguousarray(self._rows[:, columns])
             self._groups.append((first, block @ block.T))
+        self._traces = [
+            (first, np.trace(products, dtype=np.float64)) for first, products in self._groups
+        ]
+
+    def forget_products(self) -> None:
+        """Free the images' products, once the components of every weighting are computed."""
+        self._groups = []
 
     @property
     def scale(self) -> ColumnScale | None:
@@ -292,10 +303,7 @@ class WeightedPCA:
     def _norm(self, number: int) -> float:
         """Return the root of the weighted rows' mean square norm."""
         weights = self._weightings[number]
-        squares = sum(
-            float(weights[first]) ** 2 * np.trace(products, dtype=np.float64)
-            for first, products in self._groups
-        )
+        squares = sum(float(weights[first]) ** 2 * trace for first, trace in self._traces)
         return float(np.sqrt(squares / len(self._rows))) or 1.0
 
     def _products(self, number: int) -> Floats:
@@ -303,7 +311,9 @@ class WeightedPCA:
         total = np.zeros((len(self._rows),) * 2, np.float32)
         for first, products in self._groups:
             if weights[first]:
-                total += np.float32((weights[first] / scale) ** 2) * products
+                factor = np.float32((weights[first] / scale) ** 2)
+                for at in range(0, len(total), BLOCK_ROWS):  # in place of another matrix
+                    total[at : at + BLOCK_ROWS] += factor * products[at : at + BLOCK_ROWS]
         return total
 
     def _eigen(self, number: int, products: Floats | None) -> tuple[Floats, Floats]:

@@ -21,6 +21,7 @@ from kindsight.training.frozen.feature_cache import FeatureTable
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.input_size import choose_input_size
+from kindsight.training.frozen.select_head import THREADED_IMAGES
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import read_greys, read_pixels
 from kindsight.training.near_duplicates import SIDE, SIMILARITY, measure_similarity
@@ -42,12 +43,10 @@ def prepare_frozen(
     begun = time.monotonic()
     training = choose_input_size(training, dataset, progress, keras)
     files = training.backbone(progress, keras)
-    return FrozenImages(
-        training,
-        files,
-        compute_all_features(training, dataset, files, progress, keras=keras),
-        begun,
-    )
+    features = compute_all_features(training, dataset, files, progress, keras=keras)
+    if keras is not None and len(dataset) >= THREADED_IMAGES and not training.by_gradient:
+        keras.close_in_background()
+    return FrozenImages(training, files, features, begun)
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class FrozenImages:
 
     def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
         """Run the backbone in Keras while the head is fitted, where it must be verified."""
-        if verify != "full" and is_verified(self.files):
+        if len(self.dataset) >= THREADED_IMAGES or (verify != "full" and is_verified(self.files)):
             return
         if self.files.layout.networks():  # the selected head may need only one of the backbones
             keras.load_ahead(self.files.keras)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.threads import count_cores, map_ordered
 from kindsight.training.common import ColumnScale
+from kindsight.training.frozen.column_store import ColumnFile, Columns, ColumnStore
 from kindsight.training.frozen.feature_rows import FeatureRows
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import (
@@ -28,7 +30,9 @@ from kindsight.training.frozen.softmax import (
     GAMMA,
     Candidate,
     CrossValidation,
+    SoftmaxFit,
     best_candidate,
+    blocks_of,
     fit_softmax,
     search_strengths,
     selection_cost,
@@ -36,6 +40,7 @@ from kindsight.training.frozen.softmax import (
 
 __all__ = [
     "FOLDS",
+    "THREADED_IMAGES",
     "FittedHead",
     "column_weights",
     "feature_sets",
@@ -67,13 +72,14 @@ STRONGER = 3.0
 SELECTION_IMAGES = MAX_PRODUCTS
 # On small matrices a second thread in a product gains little, and where another process uses the
 # other core, threads waiting for each other take many times as long as the work. With fewer images
-# candidates are tried in parallel instead, each on one thread; with more, memory forbids that.
+# candidates are tried in parallel instead, each on one thread; with more, that would
+# take too much memory, and the Keras process (600 MB; 1 GB after it has built a backbone) is ended
+# before the head is fitted.
 THREADED_IMAGES = 4000
 MOST_CANDIDATES = 13
 """Fits of a selection at most: four sets of features, five and three strengths, the chosen head."""
-MAX_COLUMNS = 400_000_000
-"""Bytes of the columns of the final fit in float32; more are held in half precision, which is
-converted anew in each step."""
+CALIBRATION_IMAGES = 100_000
+"""Out-of-fold predictions by which the temperature is fitted; more change its third digit."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,12 @@ def fit_head(
     weights: Floats | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    store: ColumnStore | None = None,
 ) -> FittedHead:
     """Select a head by cross-validation and fit it to all images.
+
+    It is selected by :data:`SELECTION_IMAGES` images at most. The final fit walks through the
+    columns of all, which are computed once, some twenty to sixty times, 200 times at most.
 
     Parameters
     ----------
@@ -143,9 +153,12 @@ def fit_head(
     progress : callable, optional
         Called with (done, total) while a head is fitted to many images, in units of a candidate;
         the selection may end early.
+    store : ColumnStore, optional
+        Where the columns of many images are held; by default, more than 200 MB in a temporary file.
     """
     if weights is None:
         weights = np.ones(len(targets), np.float32)
+    store = ColumnStore() if store is None else store
     steps = _Steps(None if len(targets) < THREADED_IMAGES else progress, len(targets))
     with _blas_threads(len(targets)):
         every, rows = FeatureRows.of(features), selection_rows(len(targets), seed)
@@ -154,13 +167,20 @@ def fit_head(
         # What only the selection needs, hundreds of megabytes, is gone afterwards.
         found = _select(every[rows], task, layout, kind, seed, threads)
         temperature = calibrate(found.logits, task.targets, task.folds).temperature
-        columns: NDArray[Any] = found.columns
+        computed: AbstractContextManager[Columns] = nullcontext(found.columns)
         if len(rows) < len(every):
-            columns = head_columns(every, found.projection, found.nystroem)
-        layers = _fit_layers(
-            found.projection, found.nystroem, columns, targets, classes, weights,
-            found.chosen.l2_strength, temperature, steps.finish,
-        )  # fmt: skip
+            computed = head_columns(every, found.projection, found.nystroem, store)
+        with computed as columns:
+            start = None
+            if isinstance(columns, ColumnFile):  # a pass takes long: start from the selection's fit
+                strength = found.chosen.l2_strength / len(rows)
+                start = fit_softmax(
+                    found.columns, task.targets, classes, task.weights[None], strength
+                )
+            layers = _fit_layers(
+                found.projection, found.nystroem, columns, targets, classes, weights,
+                found.chosen.l2_strength, temperature, steps.finish, start,
+            )  # fmt: skip
     return FittedHead(
         layers, temperature, found.chosen, found.candidates, found.logits, rows, found.scale
     )
@@ -222,6 +242,7 @@ def _select(
         return task.try_candidate(pca.components(number), "linear", names[number], strength)
 
     candidates = list(map_ordered(try_features, range(len(names)), threads))
+    pca.forget_products()
     best = min(candidates, key=selection_cost)
     columns = pca.components(names.index(best.features))
     kernel_columns = columns
@@ -250,12 +271,9 @@ def _select(
 
 
 def head_columns(
-    features: FeatureRows, projection: PCA, nystroem: NystroemMap | None
-) -> NDArray[Any]:
-    """Return the columns that a head is fitted to, (images, columns), computed in blocks.
-
-    float32, or float16 where they would be larger than :data:`MAX_COLUMNS`.
-    """
+    features: FeatureRows, projection: PCA, nystroem: NystroemMap | None, store: ColumnStore
+) -> AbstractContextManager[Columns]:
+    """Return the columns that a head is fitted to, (images, columns), computed in blocks."""
 
     def compute(block: Floats) -> Floats:
         components = projection.apply(block)
@@ -264,26 +282,27 @@ def head_columns(
         return nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
 
     width = projection.kernel.shape[1] if nystroem is None else nystroem.whitening.shape[1]
-    large = 4 * width * len(features) > MAX_COLUMNS
-    return features.map(compute, np.float16 if large else np.float32)
+    return store.computed(features, compute, width)
 
 
 def _fit_layers(
     pca: PCA,
     nystroem: NystroemMap | None,
-    columns: NDArray[Any],
+    columns: Columns,
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
     l2_strength: float,
     temperature: float,
     report: Callable[[float], None] | None = None,
+    start: SoftmaxFit | None = None,
 ) -> Head:
     """Fit to all images and fold everything into a few dense layers."""
     while True:
         fit = fit_softmax(
-            columns, targets, classes, weights[None], l2_strength / len(columns), report=report
-        )
+            columns, targets, classes, weights[None], l2_strength / len(columns), start,
+            report=report,
+        )  # fmt: skip
         kernel, bias = fit.kernel[0].astype(np.float64), fit.bias[0].astype(np.float64)
         if nystroem is None:
             bias = pca.bias @ kernel + bias
@@ -292,6 +311,7 @@ def _fit_layers(
         if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM * min(1.0, temperature):
             break
         l2_strength *= STRONGER
+        start = None if start is None else fit
     return RBFHead(
         project_kernel=np.ascontiguousarray(pca.kernel[:, :KERNEL_COMPONENTS]),
         project_bias=pca.bias[:KERNEL_COMPONENTS],
@@ -312,6 +332,7 @@ def fit_ensemble_head(
     kind: str = "auto",
     weights: Floats | None = None,
     seed: int = 0,
+    store: ColumnStore | None = None,
 ) -> FittedHead:
     """Fit a head on each backbone's features; return the mean of their logits, or the best alone.
 
@@ -320,7 +341,7 @@ def fit_ensemble_head(
 
     Parameters
     ----------
-    features, targets, classes, layout, folds, kind, weights, seed
+    features, targets, classes, layout, folds, kind, weights, seed, store
         See :func:`fit_head`; the layout is of several networks.
 
     Returns
@@ -333,7 +354,7 @@ def fit_ensemble_head(
         fitted[network] = fit_head(
             FeatureRows.of(features).of_columns(columns), targets, classes,
             layout.of_network(network), folds=folds,
-            kind=kind, weights=weights, seed=seed,
+            kind=kind, weights=weights, seed=seed, store=store,
         )  # fmt: skip
     heads = tuple(replace(head.chosen, network=network) for network, head in fitted.items())
     logits = np.mean([head.out_of_fold / head.temperature for head in fitted.values()], axis=0)
@@ -421,7 +442,8 @@ def predict_out_of_fold(
     *,
     folds: NDArray[np.int64],
     seed: int = 0,
-) -> NDArray[np.float64]:
+    store: ColumnStore | None = None,
+) -> Floats:
     """Return the probabilities of each image from a head that was fitted without it.
 
     They serve to question labels. Only linear heads are tried, which are as good at that, and
@@ -430,7 +452,7 @@ def predict_out_of_fold(
 
     Parameters
     ----------
-    features, targets, classes, layout, seed
+    features, targets, classes, layout, seed, store
         See :func:`fit_head`.
     folds : array
         int64 (images,): the fold in which each image is held out; copies belong in one fold.
@@ -438,8 +460,10 @@ def predict_out_of_fold(
     Returns
     -------
     array
-        float64 (images, classes): calibrated probabilities; rows sum to 1.
+        float32 (images, classes): calibrated probabilities; rows sum to 1. Beside the features, an
+        image takes 40 bytes, and 4 for each class.
     """
+    store = ColumnStore() if store is None else store
     with _blas_threads(len(targets)):
         rows = selection_rows(len(targets), seed)
         weights = np.ones(len(targets), np.float32)
@@ -452,11 +476,24 @@ def predict_out_of_fold(
             first = task.try_candidate(columns, "linear", name, FIRST_STRENGTH["linear"])
             tried += [first, *search_strengths(task, columns, first)]
         best = min(tried, key=selection_cost)
-        components = every_row.map(pca.projection(names.index(best.features)).apply)
+        number = names.index(best.features)
         every = CrossValidation(targets, classes, folds, weights)
-        logits = every.fit(components, best.l2_strength)
-        temperature = calibrate(logits, targets, folds).temperature
-        return to_probabilities(logits, temperature).astype(np.float64)
+        projection, few = pca.projection(number), pca.components(number)
+        del pca  # hundreds of megabytes
+        with head_columns(every_row, projection, None, store) as found:
+            start = None
+            if isinstance(found, ColumnFile):
+                start = task.fit_folds(few, best.l2_strength)
+            fit = every.fit_folds(found, best.l2_strength, start)
+            logits = every.held_out_logits(found, fit)
+            blocks = blocks_of(found, classes)
+        known = np.arange(len(targets))
+        if len(targets) > CALIBRATION_IMAGES:
+            known = np.sort(_random_stream(seed, 1).permutation(len(targets))[:CALIBRATION_IMAGES])
+        temperature = calibrate(logits[known], targets[known], folds[known]).temperature
+        for block in blocks:
+            logits[block] = to_probabilities(logits[block], temperature)
+        return logits
 
 
 def selection_rows(images: int, seed: int) -> NDArray[np.int64]:
@@ -471,11 +508,14 @@ def _random_stream(seed: int, purpose: int) -> np.random.Generator:
 def _weighted_pca(
     features: Floats, layout: FeatureLayout, seed: int, names: Sequence[str] = ()
 ) -> WeightedPCA:
+    """Return the components of features, which are overwritten."""
     weightings = [
         column_weights(layout, *FEATURE_SETS[name]) for name in names or feature_sets(layout)
     ]
     layers = [slice(block.start, block.stop) for block in layout.blocks]
-    return WeightedPCA(features, weightings, COMPONENTS, lambda: _random_stream(seed, 2), layers)
+    return WeightedPCA(
+        features, weightings, COMPONENTS, lambda: _random_stream(seed, 2), layers, overwrite=True
+    )
 
 
 def feature_sets(layout: FeatureLayout) -> tuple[str, ...]:

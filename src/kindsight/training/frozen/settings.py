@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.cache.folder import Cache
+from kindsight.distributed import LOCAL, check_on, is_remote
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.backbone import Backbone
@@ -34,7 +35,7 @@ FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
 
 
 # Settings that do not determine the result.
-_NOT_OF_THE_RESULT = ("cache", "workers", "device", "size_choice")
+_NOT_OF_THE_RESULT = ("cache", "workers", "device", "on", "size_choice")
 
 
 def parse_budget(text: str | float) -> float:
@@ -136,6 +137,8 @@ class FrozenTrainer:
         How `size` was chosen, where the program did; see :mod:`.input_size`.
     device : str
         ``"cpu"``, ``"gpu"``, or ``"auto"``, a GPU if TensorFlow can use one.
+    on : str, optional
+        Where features are computed, as for :func:`kindsight.distributed.open_executor`.
     """
 
     model: str = "efficientnet-lite0"
@@ -157,11 +160,18 @@ class FrozenTrainer:
     value_range: tuple[float, float] | None = None
     size_choice: SizeChoice | None = None
     device: str = "auto"
+    on: str | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
         own = option_faults(vars(self), ("head", "tta_flips", "tta_crops", "fine_tune"))
         found = [*own.values(), *common_faults(self)]
+        try:
+            check_on(self.on or LOCAL)
+        except SettingsError as error:
+            found.append(str(error))
+        if is_remote(self.on) and self.device == "gpu":
+            found.append("`on` computes features on CPUs; got `device` gpu. Leave one of them out.")
         try:
             backbones = self.backbones()
             every = weights_by_backbone(backbones, self.weights)

@@ -21,13 +21,16 @@ from threadpoolctl import threadpool_limits
 
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.threads import count_cores, map_ordered
+from kindsight.training.frozen.column_store import ColumnFile, Columns
 
 __all__ = [
     "FIRST_STRENGTH",
     "GAMMA",
     "Candidate",
     "CrossValidation",
+    "SoftmaxFit",
     "best_candidate",
+    "blocks_of",
     "fit_softmax",
     "search_strengths",
     "selection_cost",
@@ -36,6 +39,12 @@ __all__ = [
 Floats = NDArray[np.float32]
 BLOCK_IMAGES = 8192
 """Images at once; twice as many as select a head, so that their products are not divided."""
+
+FILE_BLOCK = 32_000_000
+"""Bytes of a thread's images, logits and gradients where columns are read from a file."""
+FEWEST_BLOCK_IMAGES = 256
+# Gradients of blocks per thread that wait for those before them, since sums have a fixed order.
+AHEAD = 2
 
 HISTORY = 8
 BACKTRACKS = 20
@@ -70,13 +79,13 @@ class SoftmaxFit:
         float32 (problems, columns, classes).
     bias : array
         float32 (problems, classes).
-    start : array
-        The solution in the solver's coordinates, from which a similar problem can start.
+    passes : int
+        How often all images were read.
     """
 
     kernel: Floats
     bias: Floats
-    start: Floats
+    passes: int
 
     def logits(self, features: Floats, problem: int = 0) -> Floats:
         """Return float32 (images, classes) for features float32 (images, columns)."""
@@ -93,23 +102,20 @@ class _Problem:
 
     def __init__(
         self,
-        features: NDArray[Any],
+        features: Columns,
         targets: NDArray[np.int64],
         classes: int,
         weights: Floats,
         l2_strength: float,
     ) -> None:
-        self.features = features
+        self.features, self.passes = features, 1
         self.count, self.columns = features.shape
         self.problems, self.classes = len(weights), classes
         self.l2_strength = np.float32(l2_strength)
         self.weights = weights / weights.sum(1, keepdims=True)
         self.targets = targets
-        self.blocks = [
-            slice(at, min(at + BLOCK_IMAGES, self.count))
-            for at in range(0, self.count, BLOCK_IMAGES)
-        ]
-        if len(self.blocks) == 1:
+        self.blocks = blocks_of(features, self.problems * classes)
+        if isinstance(features, np.ndarray) and len(self.blocks) == 1:
             spread = np.square(features.astype(np.float32, copy=False)).mean(0)
         else:
             sums = sum(
@@ -124,8 +130,14 @@ class _Problem:
         kernel = point[:, : -self.classes].reshape(self.problems, self.columns, self.classes)
         return kernel * self.scale[:, None], point[:, -self.classes :] * INTERCEPT_SCALE
 
+    def point(self, kernel: Floats, bias: Floats) -> Floats:
+        """Return the point (problems, size) of kernels and intercepts."""
+        flat = (kernel / self.scale[:, None]).reshape(self.problems, -1)
+        return np.concatenate([flat, bias / INTERCEPT_SCALE], axis=1)
+
     def __call__(self, point: Floats) -> tuple[NDArray[np.float64], Floats]:
         """Return the loss (problems,) and its gradient (problems, size) at `point`."""
+        self.passes += 1
         kernel, bias = self.split(point)
         flat = kernel.transpose(1, 0, 2).reshape(self.columns, -1)
 
@@ -134,7 +146,9 @@ class _Problem:
 
         threads = min(len(self.blocks), count_cores())
         parts = iter(
-            map_ordered(compute, self.blocks, threads) if threads > 1 else map(compute, self.blocks)
+            map_ordered(compute, self.blocks, threads, AHEAD)
+            if threads > 1
+            else map(compute, self.blocks)
         )
         loss, products, slopes = next(parts)
         for more in parts:
@@ -167,13 +181,25 @@ class _Problem:
         return loss, features.T @ slope.reshape(count, -1), slope.sum(0)
 
 
+def blocks_of(columns: Columns, outputs: int) -> list[slice]:
+    """Return the blocks in which images are taken; they do not depend on the number of threads.
+
+    - `outputs`: logits of an image.
+    """
+    rows = BLOCK_IMAGES
+    if isinstance(columns, ColumnFile):
+        each = 4 * (columns.shape[1] + 2 * outputs)
+        rows = max(FEWEST_BLOCK_IMAGES, min(BLOCK_IMAGES, FILE_BLOCK // each))
+    return [slice(at, min(at + rows, len(columns))) for at in range(0, len(columns), rows)]
+
+
 def fit_softmax(
-    features: NDArray[Any],
+    features: Columns,
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
     l2_strength: float,
-    start: Floats | None = None,
+    start: SoftmaxFit | None = None,
     steps: int = 200,
     tolerance: float = 1e-4,
     report: Callable[[float], None] | None = None,
@@ -182,7 +208,7 @@ def fit_softmax(
 
     Parameters
     ----------
-    features : array
+    features : array or ColumnFile
         float32 or float16 (images, columns); columns nearly uncorrelated, see above.
     targets : array
         int64 (images,): class indices.
@@ -192,8 +218,8 @@ def fit_softmax(
         float32 (problems, images), not negative: sample weights in each problem.
     l2_strength : float
         Above 0.
-    start : array, optional
-        The ``start`` of an earlier fit of the same shape.
+    start : SoftmaxFit, optional
+        The fit of a similar problem of the same shape.
     steps : int
         Most steps.
     tolerance : float
@@ -202,7 +228,7 @@ def fit_softmax(
         Called with the fraction that is done, 0-1, by the logarithm of the gradient's norm.
     """
     # Blocks are computed in parallel instead of the products of one.
-    several = len(features) > BLOCK_IMAGES
+    several = len(features) > BLOCK_IMAGES or isinstance(features, ColumnFile)
     with threadpool_limits(1, user_api="blas") if several else contextlib.nullcontext():
         problem = _Problem(features, targets, classes, weights, l2_strength)
         return _minimise(problem, start, steps, tolerance, report)
@@ -210,14 +236,16 @@ def fit_softmax(
 
 def _minimise(
     problem: _Problem,
-    start: Floats | None,
+    start: SoftmaxFit | None,
     steps: int,
     tolerance: float,
     report: Callable[[float], None] | None,
 ) -> SoftmaxFit:
     """Minimise by L-BFGS."""
     size = (problem.columns + 1) * problem.classes
-    point = np.zeros((problem.problems, size), np.float32) if start is None else start.copy()
+    point = np.zeros((problem.problems, size), np.float32)
+    if start is not None:
+        point = problem.point(start.kernel, start.bias)
     loss, gradient = problem(point)
     history: list[tuple[Any, Any, Any]] = []
     done, first = 0.0, 0.0
@@ -239,7 +267,7 @@ def _minimise(
         history = [*history, (moved, turned, 1.0 / safe)][-HISTORY:]
         point, loss, gradient = following, next_loss, next_gradient
     kernel, bias = problem.split(point)
-    return SoftmaxFit(kernel, bias, point)
+    return SoftmaxFit(kernel, bias, problem.passes)
 
 
 def _direction(gradient: Floats, history: list[tuple[Any, Any, Any]]) -> Floats:
@@ -367,16 +395,36 @@ class CrossValidation:
 
     def fit(self, columns: Floats, l2_strength: float) -> Floats:
         """Return each image's logits from the fit on the other folds, (images, classes)."""
+        return self.held_out_logits(columns, self.fit_folds(columns, l2_strength))
+
+    def fit_folds(
+        self, columns: Columns, l2_strength: float, start: SoftmaxFit | None = None
+    ) -> SoftmaxFit:
+        """Return the fit without each fold, one problem each."""
         count = int(self.folds.max()) + 1
         weights = np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
-        fit: SoftmaxFit = fit_softmax(
-            columns, self.targets, self.classes, weights, l2_strength / len(columns),
+        return fit_softmax(
+            columns, self.targets, self.classes, weights, l2_strength / len(columns), start,
             tolerance=TOLERANCE,
         )  # fmt: skip
+
+    def held_out_logits(self, columns: Columns, fit: SoftmaxFit) -> Floats:
+        """Return each image's logits from the fit without its fold, (images, classes)."""
         logits = np.empty((len(columns), self.classes), np.float32)
-        for fold in range(count):
-            held_out = self.folds == fold
-            logits[held_out] = fit.logits(columns[held_out], fold)
+
+        def compute(block: slice) -> None:
+            some, folds = columns[block], self.folds[block]
+            for fold in range(len(fit.kernel)):
+                held_out = folds == fold
+                found = some[held_out].astype(np.float32, copy=False)
+                logits[block][held_out] = fit.logits(found, fold)
+
+        if isinstance(columns, ColumnFile):
+            with threadpool_limits(1, user_api="blas"):
+                for _ in map_ordered(compute, blocks_of(columns, self.classes), count_cores()):
+                    pass
+        else:
+            compute(slice(None))
         self.fitted()
         return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.sqlite_table import lost_error
 from kindsight.dataset import ImageDataset
+from kindsight.errors import KindsightError
 from kindsight.images import InputSpec, read_loaded, resize_image
 from kindsight.images.hashes import small_grey
 from kindsight.threads import count_cores, in_batches, map_ordered
@@ -19,7 +21,10 @@ from kindsight.training.common import fraction_outside
 from kindsight.training.frozen.feature_cache import FeatureTable
 from kindsight.training.protocols import StoredImage
 
-__all__ = ["SHRINKS", "cropped_fraction", "read_greys", "read_pixels", "read_stored", "to_jpeg"]
+__all__ = [
+    "SHRINKS", "cropped_fraction", "jpeg_grey", "read_greys", "read_images", "read_pixels",
+    "read_stored", "to_jpeg",
+]  # fmt: skip
 
 # About 15 kB an image, without visible damage.
 JPEG_QUALITY = 92
@@ -92,15 +97,37 @@ def read_pixels(
     digests : sequence of str
         At least one.
     """
-    pixels = []
-    for digest, image in zip(digests, read_stored(path, width, digests), strict=True):
-        if image is not None:
-            pixels.append(image.pixels)
-            continue
-        data = dataset.load(dataset.digest.index(digest))
-        read = read_loaded(data, spec)
-        pixels.append(resize_image(read, spec))
-    return np.stack(pixels)
+    return np.stack(
+        [
+            _read_again(dataset, spec, digest).pixels if image is None else image.pixels
+            for digest, image in zip(digests, read_stored(path, width, digests), strict=True)
+        ]
+    )
+
+
+def read_images(
+    path: Path, width: int, dataset: ImageDataset, spec: InputSpec, digests: Sequence[str]
+) -> list[StoredImage | None]:
+    """Return resized images of a dataset; None for those that cannot be read any more.
+
+    Images that the cache does not store are read again.
+
+    Parameters
+    ----------
+    path, width, dataset, spec, digests
+        See :func:`read_pixels`.
+    """
+    found = read_stored(path, width, digests)
+    for row, digest in enumerate(digests):
+        if found[row] is None:
+            with contextlib.suppress(KindsightError, ValueError):  # ValueError: not of the dataset
+                found[row] = _read_again(dataset, spec, digest)
+    return found
+
+
+def _read_again(dataset: ImageDataset, spec: InputSpec, digest: str) -> StoredImage:
+    image = read_loaded(dataset.load(dataset.digest.index(digest)), spec)
+    return StoredImage(resize_image(image, spec), image.shape[0], image.shape[1])
 
 
 def read_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDArray[np.uint8]:
@@ -125,16 +152,21 @@ def read_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
     def fill(bundle: list[tuple[int, str]]) -> None:
         for index, digest in bundle:
             row = rows.get(digest)
-            if row is None:
-                continue
-            decoded = cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
-            if decoded is not None:
-                found[index] = small_grey(np.asarray(decoded, np.uint8), side)
+            grey = None if row is None else jpeg_grey(row.jpeg, side)
+            if grey is not None:
+                found[index] = grey
 
     cores = count_cores()
     for _ in map_ordered(fill, in_batches(enumerate(digests), GREYS_PER_TASK, cores), cores):
         pass
     return found
+
+
+def jpeg_grey(jpeg: bytes, side: int) -> NDArray[np.uint8] | None:
+    """Return a stored image as a small grey one, uint8 (side, side); None without an image."""
+    data = np.frombuffer(jpeg, np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
+    return None if decoded is None else small_grey(np.asarray(decoded, np.uint8), side)
 
 
 def cropped_fraction(path: Path, width: int, digests: Sequence[str], spec: InputSpec) -> float:

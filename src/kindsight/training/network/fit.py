@@ -29,8 +29,7 @@ from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.near_duplicates import measure_similarity, small_greys
 from kindsight.training.network.fitted import CALIBRATED_BY_FOLDS, FittedNetwork
-from kindsight.training.network.presets import MODERN, input_size
-from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
+from kindsight.training.network.settings import MODERN, EpochTrainer, NetworkTrainer, input_size
 from kindsight.training.protocols import FoldChoices
 
 if TYPE_CHECKING:

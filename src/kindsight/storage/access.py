@@ -1,0 +1,483 @@
+"""Read, list and write files at addresses through fsspec, in bounded time and of bounded size.
+
+Credentials and endpoints are those of fsspec and of each storage's own package: environment
+variables, configuration files, roles of a machine. The packages are imported when the first
+address of their kind is used.
+
+Missing files are FileNotFoundError and forbidden ones PermissionError, as for local files; whatever
+concerns the storage as a whole is a :class:`kindsight.errors.StorageError`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from kindsight.digest import content_digest
+from kindsight.errors import MissingExtraError, StorageError
+from kindsight.storage.address import scheme_of, shown, undirected
+
+__all__ = [
+    "Entry", "entries", "file_info", "forget_file_systems", "glob_files", "move", "open_file",
+    "read", "read_range", "write",
+]  # fmt: skip
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 30
+"""Longest wait for a connection, and for the next bytes."""
+
+CALL_SECONDS = 300.0
+LISTING_SECONDS = 900.0
+"""Longest time of one request with its retries, and of listing one folder."""
+
+TRIES = 4
+"""Attempts where the storage's own package makes none."""
+
+MAX_IN_FLIGHT = 64
+"""Connections to one storage."""
+
+_T = TypeVar("_T")
+
+_HTTP = ("http", "https")
+
+# Scheme -> the extra of kindsight, and a package besides.
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), ("s3", "")),
+    **dict.fromkeys(("gs", "gcs"), ("remote", "gcsfs")),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("remote", "adlfs")),
+}
+
+_CREDENTIALS = {
+    "s3": "Run 'aws configure', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public "
+    "bucket, set FSSPEC_S3_ANON=true",
+    "gs": "Run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS; for "
+    "a public bucket, set FSSPEC_GS_TOKEN=anon",
+    "az": "Set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and "
+    "AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+
+class Entry(NamedTuple):
+    """A file or folder in a storage."""
+
+    name: str  # the last component, as the storage has it
+    is_folder: bool
+    size: int  # bytes; 0 if unknown
+    version: int  # 63 bits; changes whenever the content does; 0 if the storage does not say
+
+
+class _FileSystems:
+    """The file systems of this process by scheme."""
+
+    lock = threading.Lock()
+    of: dict[tuple[int, str], Any] = {}  # noqa: RUF012 (process-wide on purpose)
+
+
+def forget_file_systems() -> None:
+    """Open new connections the next time, with the credentials and endpoints of that moment."""
+    with _FileSystems.lock:
+        _FileSystems.of.clear()
+
+
+def file_system(address: str) -> Any:
+    """Return the fsspec file system of an address.
+
+    Raises MissingExtraError if a package is missing, StorageError if the scheme is unknown.
+    """
+    scheme = scheme_of(address)
+    key = (os.getpid(), scheme)  # a forked process needs connections of its own
+    with _FileSystems.lock:
+        if key not in _FileSystems.of:
+            _FileSystems.of[key] = _new_file_system(scheme, address)
+        return _FileSystems.of[key]
+
+
+def _new_file_system(scheme: str, address: str) -> Any:
+    extra, package = _PACKAGES.get(scheme, ("remote", ""))
+    what = f"Reading {scheme}:// addresses"
+    for package_name in ("adlfs", "fsspec", "gcsfs", "s3fs"):
+        # Their warnings and retries would be printed; an error is raised besides.
+        logging.getLogger(package_name).addHandler(logging.NullHandler())
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtraError(what, extra, package) from None
+    try:
+        kind = fsspec.get_filesystem_class(scheme)
+        found = kind(skip_instance_cache=True, **_options(scheme))
+        if getattr(found, "async_impl", False) and hasattr(found, "set_session"):
+            # Otherwise, each thread that comes before the first answer would make its own.
+            _call(found, found.set_session, CALL_SECONDS)
+        return found
+    except ImportError as error:
+        if scheme in _PACKAGES:
+            raise MissingExtraError(what, extra, package) from None
+        raise StorageError(f"{what} needs another package: {error}.") from None
+    except ValueError as error:
+        if "protocol not known" in str(error).lower() or scheme in str(error):
+            raise StorageError(
+                f"{shown(address)} is at no known kind of storage ({scheme}://). Known are s3, gs, "
+                "az, http, https, file and memory, and others of fsspec that are installed."
+            ) from None
+        raise _translated(error, address) from error
+    except Exception as error:  # each package has errors of its own
+        raise _translated(error, address) from error
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    if scheme in ("s3", "s3a"):
+        limits = {
+            "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
+            "max_pool_connections": MAX_IN_FLIGHT, "retries": {"max_attempts": 2},
+        }  # fmt: skip
+        return {"config_kwargs": limits, "use_listings_cache": False}
+    if scheme in _HTTP:
+        import aiohttp
+
+        limit = aiohttp.ClientTimeout(
+            total=None, connect=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
+        )
+        return {"client_kwargs": {"timeout": limit, "trust_env": True}}
+    return {}
+
+
+def _call(system: Any, function: Any, seconds: float, *args: Any, **kwargs: Any) -> Any:
+    """Call a coroutine function on the loop of its file system."""
+    from fsspec.asyn import sync
+
+    return sync(system.loop, function, *args, timeout=seconds, **kwargs)
+
+
+def _method(system: Any, name: str, seconds: float = CALL_SECONDS) -> Callable[..., Any]:
+    """Return a method of a file system that ends in bounded time where it is asynchronous."""
+    if not getattr(system, "async_impl", False):
+        return cast("Callable[..., Any]", getattr(system, name))
+    function = getattr(system, f"_{name}")
+    return lambda *args, **kwargs: _call(system, function, seconds, *args, **kwargs)
+
+
+def _attempt(action: Callable[[], _T], address: str) -> _T:
+    """Return what an action returns; retry it where the storage's package does not."""
+    tries = TRIES if scheme_of(address) in _HTTP else 1
+    for left in reversed(range(tries)):
+        try:
+            return action()
+        except (StorageError, MissingExtraError):
+            raise
+        except Exception as error:  # each package has errors of its own
+            translated = _translated(error, address)
+            if not left or not isinstance(translated, _UnreachableError):
+                raise translated from error
+            time.sleep(0.3 * 2 ** (tries - left) * random.uniform(0.5, 1))
+    raise AssertionError  # unreachable: the last attempt returns or raises
+
+
+class _UnreachableError(StorageError):
+    """The storage did not answer; a later attempt may succeed."""
+
+
+_DENIED = {"PermissionError", "Forbidden"}
+_NO_CREDENTIALS = {
+    "NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "ProfileNotFound",
+    "UnauthorizedSSOTokenError", "SSOTokenLoadError", "DefaultCredentialsError",
+    "CredentialUnavailableError", "ClientAuthenticationError", "RefreshError",
+}  # fmt: skip
+_OFFLINE = {
+    "TimeoutError", "ConnectionError", "gaierror", "ClientConnectionError", "ClientPayloadError",
+    "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "HTTPClientError",
+    "ConnectionClosedError", "ServiceRequestError", "ServerTimeoutError", "TransportError",
+}  # fmt: skip
+_REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired")
+_BUSY = ("SlowDown", "ServiceUnavailable", "InternalError")
+_MISSING = {"FileNotFoundError", "NotADirectoryError", "ResourceNotFoundError"}
+
+
+def _translated(error: BaseException, address: str) -> Exception:
+    """Return an error of a storage's package as one of Python or kindsight."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain and len(chain) < 10:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    kinds = {kind.__name__ for link in chain for kind in type(link).__mro__}
+    statuses = [getattr(link, "status", None) for link in chain]
+    codes = [getattr(link, "response", None) for link in chain]
+    code = next((c["Error"].get("Code") for c in codes if isinstance(c, dict) and "Error" in c), "")
+    text = (str(error).splitlines() or [""])[0][:200].strip().rstrip(".") or type(error).__name__
+    name = shown(address)
+    missing = 404 in statuses or 410 in statuses or kinds & _MISSING
+    busy = any(isinstance(s, int) and (s == 429 or s >= 500) for s in statuses)
+    if kinds & _NO_CREDENTIALS or "credentials" in text.lower():
+        cure = f"There are no credentials for {name} ({text}). {_cure(address)}"
+        return StorageError(cure.rstrip())
+    if code == "NoSuchBucket" or "bucket does not exist" in text:
+        return StorageError(f"The bucket of {name} does not exist. Check its name and region.")
+    if code in _REFUSED:
+        cure = f"The credentials for {name} were refused ({text}). {_cure(address)}"
+        return StorageError(cure.rstrip())
+    found: Exception = StorageError(f"{name} could not be read: {type(error).__name__}: {text}.")
+    if missing:
+        found = FileNotFoundError(2, "No such file", name)
+    elif kinds & _DENIED or 401 in statuses or 403 in statuses:
+        found = PermissionError(13, f"Access denied ({text})", name)
+    elif kinds & _OFFLINE or busy or code in _BUSY:
+        found = _UnreachableError(
+            f"{name} could not be reached ({text}). Check the network and the address, and run the "
+            "same command again."
+        )
+    return found
+
+
+def _cure(address: str) -> str:
+    """Return how to give the credentials of a storage."""
+    scheme = {"gcs": "gs", "s3a": "s3", "abfs": "az", "abfss": "az"}.get(scheme_of(address), "")
+    text = _CREDENTIALS.get(scheme or scheme_of(address), "")
+    return f"{text}." if text else ""
+
+
+def _path(address: str) -> str:
+    """Return an address as its file system names it."""
+    if "::" in address or "\0" in address:
+        raise StorageError(f"{shown(address)} is not a simple address: it must not contain '::'.")
+    return str(file_system(address)._strip_protocol(address))
+
+
+def file_info(address: str) -> Entry | None:
+    """Return the file or folder at an address; None if there is none.
+
+    A folder of http and https is an address that ends in a slash.
+    """
+    system = file_system(address)
+    if scheme_of(address) in _HTTP:
+        if address.endswith("/"):
+            return Entry(undirected(address).rpartition("/")[2], True, 0, 0)
+        action = lambda: _call(system, _http_head, CALL_SECONDS, system, address)  # noqa: E731
+    else:
+        path = _path(address)
+        action = lambda: _method(system, "info")(path)  # noqa: E731
+    try:
+        return _entry(_attempt(action, address))
+    except FileNotFoundError:
+        return None
+
+
+def _entry(info: dict[str, Any]) -> Entry:
+    name = str(info.get("name", "")).rstrip("/").rpartition("/")[2]
+    return Entry(name, info.get("type") == "directory", int(info.get("size") or 0), _version(info))
+
+
+_TAGS = ("ETag", "etag", "md5Hash", "generation", "content_md5", "Content-MD5")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created", "Last-Modified")
+
+_SETTLED_SECONDS = 60.0
+"""A file that changed more recently may change again without another time."""
+
+
+def _version(info: dict[str, Any]) -> int:
+    """Return a number for the content of a file; 0 if the storage does not tell contents apart."""
+    told = [f"{key}={info[key]}" for key in _TAGS if info.get(key)]
+    if not told:
+        times = [_seconds(info[key]) for key in _TIMES if info.get(key)]
+        if (
+            not times
+            or None in times
+            or max(t or 0 for t in times) > time.time() - _SETTLED_SECONDS
+        ):
+            return 0
+        told = [f"{times}"]
+    digest = content_digest(f"{info.get('size')} {told}", 8)
+    return int(digest, 16) >> 1 or 1
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a time in seconds since 1970."""
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    if isinstance(value, (int, float)):
+        return float(value)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(str(value)).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def entries(folder: str) -> list[Entry]:
+    """Return the files and folders directly in a folder, sorted by name.
+
+    Only names of one plain component are returned; the caller decides on odd ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
+    system = file_system(folder)
+    web = scheme_of(folder) in _HTTP
+    path = undirected(folder) + "/" if web else _path(folder)
+    found = _attempt(lambda: _method(system, "ls", LISTING_SECONDS)(path, detail=True), folder)
+    start = path.rstrip("/") + "/"
+    listed: dict[str, Entry] = {}
+    for info in found:
+        name = str(info.get("name", ""))
+        entry = _entry(info)
+        rest = name[len(start) :].rstrip("/") if name.startswith(start) else ""
+        if web:
+            rest = _plain_link(rest)
+            entry = entry._replace(name=rest)
+        if rest and "/" not in rest:
+            listed[rest] = entry._replace(name=rest)
+        elif (
+            name.rstrip("/") == path.rstrip("/") and info.get("type") == "file" and len(found) == 1
+        ):
+            raise NotADirectoryError(20, "Not a folder", shown(folder))
+    return [listed[name] for name in sorted(listed)]
+
+
+def _plain_link(link: str) -> str:
+    """Return the name in a link of a web page; "" for a link that is no name of a file."""
+    if "?" in link or "#" in link:
+        return ""
+    name = urllib.parse.unquote(link)
+    # Other characters are quoted again when the file is read.
+    return link if any(mark in name for mark in "%?#/\\") else name
+
+
+def glob_files(pattern: str, limit: int) -> list[str]:
+    """Return the addresses that match a pattern, sorted; StorageError if there are too many."""
+    system = file_system(pattern)
+    found = _attempt(lambda: _method(system, "glob", LISTING_SECONDS)(_path(pattern)), pattern)
+    if len(found) > limit:
+        raise StorageError(f"{shown(pattern)} matches more than {limit:,} files. Give the folder.")
+    return sorted(str(system.unstrip_protocol(name)) for name in found)
+
+
+def read(address: str, max_bytes: int) -> bytes:
+    """Return the content of a file, of which at most one byte more than `max_bytes` is fetched."""
+    return read_range(address, 0, max_bytes + 1)
+
+
+def read_range(address: str, start: int, end: int) -> bytes:
+    """Return the bytes of a file from `start` up to `end`, fewer where it ends before."""
+    if end <= start:
+        return b""
+    system = file_system(address)
+    if scheme_of(address) in _HTTP:
+        return _attempt(
+            lambda: cast(
+                "bytes", _call(system, _http_get, CALL_SECONDS, system, address, start, end)
+            ),
+            address,
+        )
+    path = _path(address)
+
+    def get() -> bytes:
+        try:
+            return bytes(_method(system, "cat_file")(path, start=start, end=end))
+        except Exception:
+            # A range of an empty file, or behind the end of one, is an error for some storages.
+            if start >= int(_method(system, "info")(path).get("size") or 0):
+                return b""
+            raise
+
+    return _attempt(get, address)
+
+
+async def _http_head(system: Any, address: str) -> dict[str, Any]:
+    """Return what a web server says of a file, by HEAD or, where it refuses that, by GET."""
+    session = await system.set_session()
+    plain = {"Accept-Encoding": "identity"}
+    url = system.encode_url(address)
+    async with session.head(url, headers=plain, allow_redirects=True) as answer:
+        if answer.status not in (403, 405, 501):
+            return _http_info(address, answer)
+    async with session.get(url, headers=plain) as answer:
+        return _http_info(address, answer)
+
+
+def _http_info(address: str, answer: Any) -> dict[str, Any]:
+    answer.raise_for_status()
+    tags = {key: answer.headers.get(key) for key in ("ETag", "Content-MD5", "Last-Modified")}
+    length = answer.headers.get("Content-Length", "")
+    return {
+        "name": undirected(address), "type": "file", **tags,
+        "size": int(length) if length.isdigit() else 0,
+    }  # fmt: skip
+
+
+async def _http_get(system: Any, address: str, start: int, end: int) -> bytes:
+    """Read a range; a server without ranges sends the whole file, whose rest is not fetched."""
+    session = await system.set_session()
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-{end - 1}"
+    content = bytearray()
+    async with session.get(system.encode_url(address), headers=headers) as answer:
+        if answer.status == 416:
+            return b""
+        answer.raise_for_status()
+        if start and answer.status != 206:
+            raise StorageError(
+                f"The server of {shown(address)} does not send parts of files, which tar files "
+                "need. Copy the file to a local disk."
+            )
+        async for chunk in answer.content.iter_chunked(1 << 20):
+            content += chunk
+            if len(content) >= end - start:
+                break
+    return bytes(content[: end - start])
+
+
+@contextmanager
+def translated_errors(address: str) -> Iterator[None]:
+    """Raise errors of a storage's package as those of this module."""
+    try:
+        yield
+    except (StorageError, MissingExtraError):
+        raise
+    except Exception as error:
+        raise _translated(error, address) from error
+
+
+def open_file(address: str) -> BinaryIO:
+    """Open a file for reading anywhere in it; its parts are fetched when they are read."""
+    system = file_system(address)
+    with translated_errors(address):
+        return cast("BinaryIO", system.open(_path(address), "rb", block_size=1 << 22))
+
+
+def write(address: str, content: bytes | os.PathLike[str]) -> None:
+    """Write a file, replacing an existing one; stores of objects show it when it is whole."""
+    system = file_system(address)
+    path = _path(address)
+    # Elsewhere, a reader could see a part: the file is written beside its place and renamed.
+    is_store = getattr(system, "async_impl", False)
+    target = path if is_store else f"{path}.part-{random.getrandbits(48):012x}"
+
+    def put() -> None:
+        if not is_store:
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if isinstance(content, bytes):
+            _method(system, "pipe_file")(target, content)
+        else:
+            _method(system, "put_file")(os.fspath(content), target)
+        if not is_store:
+            system.mv(target, path)
+
+    _attempt(put, address)
+
+
+def move(address: str, new_address: str) -> None:
+    """Rename a file; stores of objects copy it and delete the first."""
+    system = file_system(address)
+    path, target = _path(address), _path(new_address)
+    _attempt(lambda: system.mv(path, target), address)

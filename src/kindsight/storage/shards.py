@@ -1,0 +1,237 @@
+"""Tar files as folders of images: their indexes, made once and cached, and reading by range.
+
+The index of a tar file is stored in the cache folder, named by the version of the file. In memory,
+it takes 24 bytes for each member.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.digest import content_digest
+from kindsight.errors import CacheError, DatasetError, StorageError
+from kindsight.storage.address import is_address, shown
+from kindsight.storage.tar import Member, TarIndex, index_tar
+
+__all__ = ["TEXT_ENDINGS", "DamagedShardError", "find_member", "open_shard", "read_part"]
+
+
+class DamagedShardError(DatasetError):
+    """A tar file that is compressed, damaged from its start, or none."""
+
+
+TEXT_ENDINGS = (".cls", ".json", ".txt")
+"""Members whose content is in the index: labels and other facts of the images beside them."""
+
+_FORMAT = 1  # of the cached index
+_MAX_INDEX_BYTES = 1 << 30
+_KEPT_BYTES = 1 << 28  # of indexes in memory
+
+_REMOTE_CHUNK = 1 << 22  # a header between small images is cheaper to read with them
+_LOCAL_CHUNK = 1 << 14
+
+_Ranges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+class _Open:
+    """Byte ranges of the members of the tar files used last: hash of the name, offset, size."""
+
+    lock = threading.Lock()
+    ranges: OrderedDict[str, _Ranges] = OrderedDict()  # noqa: RUF012 (process-wide on purpose)
+    size = 0
+
+
+def open_shard(shard: str) -> TarIndex:
+    """Return the index of a tar file, from the cache if the file is unchanged.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such file, or it is compressed or no tar file at all.
+    StorageError
+        If it cannot be reached.
+    """
+    size, version = _version(shard)
+    file = _cached_file(shard, version)
+    index = _load(file) if file is not None else None
+    if index is None:
+        index = _indexed(shard, size)
+        if file is not None:
+            _save(file, index)
+    _keep(shard, index)
+    return index
+
+
+def find_member(shard: str, member: str) -> tuple[int, int] | None:
+    """Return the offset and the size of a member of a tar file; None if it has none."""
+    with _Open.lock:
+        ranges = _Open.ranges.get(shard)
+        if ranges is not None:
+            _Open.ranges.move_to_end(shard)
+    if ranges is None:
+        open_shard(shard)
+        with _Open.lock:
+            ranges = _Open.ranges[shard]
+    names, offsets, sizes = ranges
+    key = hash(member)
+    row = int(np.searchsorted(names, key))
+    if row == len(names) or names[row] != key:
+        return None
+    return int(offsets[row]), int(sizes[row])
+
+
+def read_part(name: str, start: int, end: int) -> bytes:
+    """Return the bytes of a file from `start` up to `end`, fewer where it ends before.
+
+    Raises OSError, or StorageError for an address.
+    """
+    if is_address(name):
+        from kindsight.storage.access import read_range
+
+        return read_range(name, start, end)
+    with Path(name).open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
+
+
+def _version(shard: str) -> tuple[int, str]:
+    """Return the size of a tar file, and what changes with its content; "" if unknown."""
+    if not is_address(shard):
+        try:
+            status = os.stat(shard)  # noqa: PTH116
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DatasetError(f"Could not read {shown(shard)}: {reason}.") from None
+        return status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    from kindsight.storage.access import file_info
+    from kindsight.storage.versions import remember
+
+    try:
+        found = file_info(shard)
+    except PermissionError as error:
+        raise StorageError(f"{shown(shard)}: {error.strerror}. Check the permissions.") from error
+    if found is None or found.is_folder:
+        raise DatasetError(f"There is no file {shown(shard)}.")
+    remember(shard, found)
+    return found.size, str(found.version or "")
+
+
+def _cached_file(shard: str, version: str) -> Path | None:
+    if not version:
+        return None
+    from kindsight.cache.folder import Cache  # images that are not in tar files do without it
+
+    name = shard if is_address(shard) else str(Path(shard).absolute())
+    key = content_digest(f"{_FORMAT}\n{version}\n{name}")
+    with suppress(CacheError):
+        return Cache().folder("shards") / f"{key}.npz"
+    return None
+
+
+def _indexed(shard: str, size: int) -> TarIndex:
+    read: Callable[[int, int], bytes] = lambda start, end: read_part(shard, start, end)  # noqa: E731
+    try:
+        start = read(0, 512)
+        if start[:2] == b"\x1f\x8b" or start.startswith((b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+            raise DamagedShardError(
+                f"{shown(shard)} is compressed, so that its images cannot be read one by one. "
+                "Images are compressed already: decompress the tar file."
+            )
+        chunk = _REMOTE_CHUNK if is_address(shard) else _LOCAL_CHUNK
+        index = index_tar(read, size, lambda name: name.lower().endswith(TEXT_ENDINGS), chunk)
+    except (OSError, StorageError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise DatasetError(f"Could not read {shown(shard)}: {error.strerror}.") from error
+    if index.damage and not index.members:
+        raise DamagedShardError(
+            f"{shown(shard)} is no tar file, or it is damaged: it {index.damage}."
+        )
+    return index
+
+
+def _keep(shard: str, index: TarIndex) -> None:
+    keys = np.array([hash(member.name) for member in index.members], np.int64)
+    # Of two members of one name, the first is used.
+    keys, first = np.unique(keys, return_index=True)
+    places = np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2)[first]
+    ranges = keys, places[:, 0].copy(), places[:, 1].copy()
+    with _Open.lock:
+        old = _Open.ranges.pop(shard, None)
+        _Open.size += 24 * (len(keys) - (0 if old is None else len(old[0])))
+        _Open.ranges[shard] = ranges
+        while _Open.size > _KEPT_BYTES and len(_Open.ranges) > 1:
+            _, dropped = _Open.ranges.popitem(last=False)
+            _Open.size -= 24 * len(dropped[0])
+
+
+def _save(file: Path, index: TarIndex) -> None:
+    """Store an index; without space or rights, it is made again the next time."""
+    from kindsight.files import replacing
+
+    names = "\0".join(member.name for member in index.members).encode("utf-8", "surrogateescape")
+    facts = {
+        "texts": {name: text.decode("latin-1") for name, text in index.texts.items()},
+        "ignored": index.ignored, "damage": index.damage,
+    }  # fmt: skip
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        names=_packed(names),
+        places=np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2),
+        facts=_packed(json.dumps(facts).encode()),
+    )
+    with suppress(OSError), replacing(file) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _packed(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(zlib.compress(data, 1), np.uint8)
+
+
+def _unpacked(data: NDArray[np.uint8]) -> bytes:
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data.tobytes(), _MAX_INDEX_BYTES)
+    if not unpacker.eof:
+        raise ValueError("too large")
+    return text
+
+
+def _load(file: Path) -> TarIndex | None:
+    """Return a stored index; None if there is none, or it is damaged."""
+    try:
+        if file.stat().st_size > _MAX_INDEX_BYTES:
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            text = _unpacked(stored["names"]).decode("utf-8", "surrogateescape")
+            places = stored["places"].tolist()
+            facts = json.loads(_unpacked(stored["facts"]))
+        names = text.split("\0") if places else []
+        members = [Member(name, *place) for name, place in zip(names, places, strict=True)]
+        texts = {name: text.encode("latin-1") for name, text in facts["texts"].items()}
+        ignored = [(str(name), str(reason)) for name, reason in facts["ignored"]]
+        with suppress(OSError):
+            os.utime(file)  # the least recently used are deleted first
+        return TarIndex(members, texts, ignored, str(facts["damage"]))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
+        return None

@@ -1,0 +1,1 @@
+"""The state of a project: images, labels, journal, table, thumbnails."""

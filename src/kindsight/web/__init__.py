@@ -1,0 +1,1 @@
+"""Web pages: kindsight's own JavaScript, and where that of others is."""
