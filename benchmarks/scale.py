@@ -17,8 +17,9 @@ their small versions, those of 100,000 generated images 1 GB.
 ``--rows`` runs whole commands on folders of so many images: 10,000 different small images and hard
 links to them, so that a million rows need neither much space nor many computed features. What is
 computed for each row (predict, evaluate) is computed by a small CNN. Time per row and memory at
-each size are compared with those at the size before. ``--photographs`` runs ``train`` and ``check
---full`` on photographs of 800 x 600 pixels, all different, 160 kB each. Measure on an idle machine.
+each size are compared with those at the size before. ``--photographs`` runs ``check --full`` and
+``train`` on photographs of 800 x 600 pixels, all different, 160 kB each; with ``--work``, they are
+kept there. Processor time changes less than time when the machine is busy.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--step", action="append", choices=STEPS, default=[], metavar="COMMAND",
-        help=f"command of --rows: {', '.join(STEPS)}; may be repeated  [default: all]",
+        help=f"command of --rows and --photographs: {', '.join(STEPS)}; may be repeated  "
+        "[default: all]",
     )  # fmt: skip
     parser.add_argument(
         "--photographs", type=int, default=0, metavar="N",
@@ -84,7 +86,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--work", type=Path, metavar="DIR",
-        help="folder for the images  [default: a temporary one]",
+        help="existing folder for the images  [default: a temporary one]",
     )  # fmt: skip
     add_output_options(parser)
     return parser.parse_args(arguments)
@@ -172,37 +174,47 @@ def command_of(step: str, bundle: Path, folder: Path, out: Path) -> list[str]:
 
 def size_rows(size: int, done: CompletedRun, before: tuple[int, CompletedRun] | None) -> list[Row]:
     """Return the rows of a size: time and memory, compared with those of the size before."""
-    named, memory = f"{size:,} rows", f"{size:,} rows, peak memory"
+    named = f"{size:,} rows"
+    cpu, memory = f"{named}, processor time", f"{named}, peak memory"
     if before is None:
-        return [Row(named, [done.seconds], "s"), Row(memory, [done.megabytes], "MB")]
+        return [
+            Row(named, [done.seconds], "s"),
+            Row(cpu, [done.cpu], "s"),
+            Row(memory, [done.megabytes], "MB"),
+        ]
     fewer, earlier = before
-    expected = earlier.seconds * size / fewer
+    scaled, linear = f"{fewer:,} rows, times {size / fewer:g}", at_most(LINEAR, "ratio")
     allowed = earlier.megabytes + (size - fewer) * BYTES_PER_ROW / 1e6
-    scaled = f"{fewer:,} rows, times {size / fewer:g}"
     return [
-        Row(named, [done.seconds], "s", scaled, [expected], at_most(LINEAR, "ratio")),
+        Row(named, [done.seconds], "s", scaled, [earlier.seconds * size / fewer], linear),
+        Row(cpu, [done.cpu], "s", scaled, [earlier.cpu * size / fewer], linear),
         Row(
             memory, [done.megabytes], "MB", f"{fewer:,} rows", [earlier.megabytes], at_most(allowed)
         ),
     ]
 
 
-def photograph_section(count: int, work: Path) -> Section:
-    """Run train and check --full on photographs, with nothing cached."""
-    folder, section = work / "photographs", Section(f"{count:,} photographs of 800 x 600 pixels")
-    if not folder.exists():
+def photograph_section(count: int, photographs: Path, steps: Sequence[str], work: Path) -> Section:
+    """Run check --full and train on photographs, each with nothing cached."""
+    section = Section(f"{count:,} photographs of 800 x 600 pixels")
+    written = photographs.with_suffix(".written")
+    if not written.exists():
         log(f"Writing {count:,} photographs")
-        write_images("photographs", folder, count)
-    for name, *command in (
-        ("train", "train", folder, "--runs", work / "runs", "--quiet"),
-        ("check --full", "check", folder, "--full", "--out", work / "checks", "--quiet", "--json"),
-    ):
+        write_images("photographs", photographs, count)
+        written.touch()
+    commands = {
+        "check": ("check", photographs, "--full", "--out", work / "checks", "--quiet", "--json"),
+        "train": ("train", photographs, "--runs", work / "runs", "--quiet"),
+    }
+    for step in (step for step in commands if step in steps):
+        name = "check --full" if step == "check" else step
         log(f"{name}: {count:,} photographs")
-        own = environment(work / f"cache-{command[0]}", KINDSIGHT_CACHE_LIMIT="100GB")
-        done = run(kindsight(*command), env=own, memory=True, accepted=(0, 1))
+        own = environment(work / f"cache-{step}", KINDSIGHT_CACHE_LIMIT="100GB")
+        done = run(kindsight(*commands[step]), env=own, memory=True, accepted=(0, 1))
         section.rows += [
             Row(name, [done.seconds], "s"),
             Row(f"{name}, images per second", [count / done.seconds], "/s"),
+            Row(f"{name}, processor time", [done.cpu], "s"),
             Row(f"{name}, peak memory", [done.megabytes], "MB"),
         ]
     return section
@@ -219,11 +231,12 @@ def main() -> None:
         for kind in options.kind or KINDS:
             if options.images:
                 sections.append(dataset_section(kind, options.images, Path(folder)))
+        steps = options.step or STEPS
         if options.rows:
-            steps = options.step or STEPS
             sections += row_sections(sorted(options.rows), steps, Path(folder))
         if options.photographs:
-            sections.append(photograph_section(options.photographs, Path(folder)))
+            kept = (options.work or Path(folder)) / f"photographs-{options.photographs}"
+            sections.append(photograph_section(options.photographs, kept, steps, Path(folder)))
         if options.generated:
             sections.append(generated_section(options.generated, Path(folder, "generated")))
     print_sections(sections, options)
