@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -191,15 +192,58 @@ def test_the_storage_as_a_whole(store: str, monkeypatch: pytest.MonkeyPatch) -> 
         ImageDataset.open("foo://x")
     with pytest.raises(DatasetError, match="Give an address as text"):
         ImageDataset.open(Path("s3://photos/set"))
-    monkeypatch.setattr(access, "TRIES", 1)
     monkeypatch.setenv("NO_PROXY", "*")
-    with pytest.raises(StorageError, match="could not be reached"):
-        ImageDataset.open("http://127.0.0.1:9/table.csv")
     (one,) = ImageDataset.from_files(["memory://none/1.jpg"]).path
     with pytest.raises(ImageError) as caught:
         read_image("http://user:secret@127.0.0.1:9/1.jpg?sign=secret")
     assert caught.value.code == "unreachable" and "sign=secret" not in caught.value.reason
     assert one == "memory://none/1.jpg"
+
+
+def no_wait(seconds: float) -> None:
+    raise AssertionError("it must not be tried again")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/table.csv", "http://localhost:9/x/"])
+def test_a_refused_connection_is_not_tried_again(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access.time, "sleep", no_wait)
+    monkeypatch.setenv("NO_PROXY", "*")
+    reason = r":9 refused the connection\. Check the address and its port, and that the server is"
+    with pytest.raises(StorageError, match=reason):
+        ImageDataset.open(address)
+
+
+def test_an_unknown_host_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access.time, "sleep", no_wait)
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    failing = access._attempt
+
+    def fail() -> None:
+        raise ConnectionError("failed") from unknown
+
+    with pytest.raises(StorageError, match=r"is unknown\. Check the address, and the network"):
+        failing(fail, "http://no-such-host.invalid/x.csv")
+    busy = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    with pytest.raises(AssertionError, match="tried again"):
+        failing(lambda: (_ for _ in ()).throw(busy), "http://host.invalid/x.csv")
+
+
+def test_the_endpoint_of_a_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is not that of the address: the message names the variable to check."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9")
+    monkeypatch.delenv("FSSPEC_GS_ENDPOINT_URL", raising=False)
+    refused = ConnectionRefusedError(111, "Connect call failed")
+    translated = str(access._translated(refused, "s3://photos/x"))
+    assert "refused the connection. Check AWS_ENDPOINT_URL, and that the server" in translated
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1:9 refused .* STORAGE_EMULATOR_HOST, and"):
+        access._check_server(access._google_url(), "gs://photos/x")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # it may know more hosts
+    access._check_server(access._google_url(), "gs://photos/x")
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:

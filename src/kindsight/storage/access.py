@@ -14,10 +14,12 @@ import datetime
 import logging
 import os
 import random
+import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
@@ -62,6 +64,14 @@ _CREDENTIALS = {
     "a public bucket, set FSSPEC_GS_TOKEN=anon",
     "az": "Set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and "
     "AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+
+# Environment variables that lead to a server other than the store's own, or to one of an account.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": ("FSSPEC_GS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"),
+    "az": ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME"),
 }
 
 
@@ -112,7 +122,11 @@ def _new_file_system(scheme: str, address: str) -> Any:
         raise MissingExtraError(what, extra, package) from None
     try:
         kind = fsspec.get_filesystem_class(scheme)
+        if scheme in ("gs", "gcs"):  # looks for credentials on the network, too
+            _check_server(_google_url(), address)
         found = kind(skip_instance_cache=True, **_options(scheme))
+        if _store_of(address) == "az":
+            _check_server(getattr(found, "account_url", None) or "", address)
         if getattr(found, "async_impl", False) and hasattr(found, "set_session"):
             # Otherwise, each thread that comes before the first answer would make its own.
             _call(found, found.set_session, CALL_SECONDS)
@@ -128,8 +142,19 @@ def _new_file_system(scheme: str, address: str) -> Any:
                 "az, http, https, file and memory, and others of fsspec that are installed."
             ) from None
         raise _translated(error, address) from error
+    except StorageError:
+        raise
     except Exception as error:  # each package has errors of its own
         raise _translated(error, address) from error
+
+
+def _google_url() -> str:
+    """Return the URL of the server of gs:// addresses, as gcsfs chooses it."""
+    variables = _ENDPOINTS["gs"]
+    url = next((os.environ[name] for name in variables if os.environ.get(name)), "")
+    if url in ("", "default"):
+        return "https://storage.googleapis.com"
+    return url if "://" in url else f"http://{url}"
 
 
 def _options(scheme: str) -> dict[str, Any]:
@@ -197,6 +222,10 @@ _OFFLINE = {
 }  # fmt: skip
 _REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired")
 _BUSY = ("SlowDown", "ServiceUnavailable", "InternalError")
+# Unknown for good; EAI_AGAIN is a name server that does not answer at the moment.
+_UNKNOWN_HOST = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
+}
 _MISSING = {"FileNotFoundError", "NotADirectoryError", "ResourceNotFoundError"}
 
 
@@ -208,7 +237,7 @@ def _translated(error: BaseException, address: str) -> Exception:
         chain.append(link)
         link = link.__cause__ or link.__context__
     kinds = {kind.__name__ for link in chain for kind in type(link).__mro__}
-    statuses = [getattr(link, "status", None) for link in chain]
+    statuses = [getattr(link, "status", getattr(link, "code", None)) for link in chain]
     codes = [getattr(link, "response", None) for link in chain]
     code = next((c["Error"].get("Code") for c in codes if isinstance(c, dict) and "Error" in c), "")
     text = (str(error).splitlines() or [""])[0][:200].strip().rstrip(".") or type(error).__name__
@@ -226,21 +255,83 @@ def _translated(error: BaseException, address: str) -> Exception:
     found: Exception = StorageError(f"{name} could not be read: {type(error).__name__}: {text}.")
     if missing:
         found = FileNotFoundError(2, "No such file", name)
-    elif kinds & _DENIED or 401 in statuses or 403 in statuses:
+    elif kinds & _DENIED or 401 in statuses or 403 in statuses or text.startswith("Forbidden"):
         found = PermissionError(13, f"Access denied ({text})", name)
+    elif message := _no_server(chain, address):
+        found = StorageError(message)
     elif kinds & _OFFLINE or busy or code in _BUSY:
-        found = _UnreachableError(
-            f"{name} could not be reached ({text}). Check the network and the address, and run the "
-            "same command again."
-        )
+        found = _UnreachableError(_unreachable(address, text))
     return found
+
+
+def _no_server(chain: Sequence[BaseException], address: str, server: str = "") -> str:
+    """Return the message for a refused connection or an unknown host; "" for another failure.
+
+    Trying again at once would not help. `server` is the host, if the errors do not state it.
+    """
+    unknown = any(
+        isinstance(link, socket.gaierror) and link.errno in _UNKNOWN_HOST for link in chain
+    )
+    if not unknown and not any(isinstance(link, ConnectionRefusedError) for link in chain):
+        return ""
+    # Of aiohttp's errors; behind a proxy or an endpoint, the host is not that of the address.
+    stated = next((link for link in chain if getattr(link, "host", "")), None)
+    if stated is not None:
+        host, port = stated.host, getattr(stated, "port", "")  # type: ignore[attr-defined]
+        server = f"{host}:{port}" if port and not unknown else str(host)
+    name = shown(address)
+    check = " Check the network connection"
+    if scheme_of(address) in _HTTP:
+        check = f" Check the address{' and its port' * (not unknown)}"
+    else:
+        variables = _ENDPOINTS.get(_store_of(address), ())
+        set_by = [name for name in variables if os.environ.get(name)]
+        if set_by:
+            check = f" Check {' and '.join(set_by)}"
+    if unknown:
+        more = "" if check.endswith("connection") else ", and the network connection"
+        return f"{name} could not be reached: the host {server} is unknown.{check}{more}."
+    return (
+        f"{name} could not be reached: {server} refused the connection.{check}, and that the "
+        "server is running."
+    )
 
 
 def _cure(address: str) -> str:
     """Return how to give the credentials of a storage."""
-    scheme = {"gcs": "gs", "s3a": "s3", "abfs": "az", "abfss": "az"}.get(scheme_of(address), "")
-    text = _CREDENTIALS.get(scheme or scheme_of(address), "")
+    text = _CREDENTIALS.get(_store_of(address), "")
     return f"{text}." if text else ""
+
+
+def _store_of(address: str) -> str:
+    """Return the usual one of the schemes of a storage."""
+    scheme = scheme_of(address)
+    return {"gcs": "gs", "s3a": "s3", "abfs": "az", "abfss": "az"}.get(scheme, scheme)
+
+
+def _check_server(url: str, address: str) -> None:
+    """Raise StorageError if the server of a storage cannot be reached.
+
+    Some packages would try again for a minute or more before they say so.
+    """
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    if not host or urllib.request.getproxies():  # a proxy connects instead of this machine
+        return
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:  # UnicodeError: no valid name of a host
+        server = host if isinstance(error, socket.gaierror) else f"{host}:{port}"
+        message = _no_server([error], address, server)
+        raise StorageError(message or _unreachable(address, f"{server}: {error}")) from error
+
+
+def _unreachable(address: str, reason: str) -> str:
+    return (
+        f"{shown(address)} could not be reached ({reason}). Check the network and the address, and "
+        "run the same command again."
+    )
 
 
 def _path(address: str) -> str:
@@ -282,9 +373,9 @@ _SETTLED_SECONDS = 60.0
 
 
 def _version(info: dict[str, Any]) -> int:
-    """Return a number for the content of a file; 0 if the storage does not tell contents apart."""
-    told = [f"{key}={info[key]}" for key in _TAGS if info.get(key)]
-    if not told:
+    """Return a number for the content of a file; 0 if the storage states no version."""
+    tags = [f"{key}={info[key]}" for key in _TAGS if info.get(key)]
+    if not tags:
         times = [_seconds(info[key]) for key in _TIMES if info.get(key)]
         if (
             not times
@@ -292,8 +383,8 @@ def _version(info: dict[str, Any]) -> int:
             or max(t or 0 for t in times) > time.time() - _SETTLED_SECONDS
         ):
             return 0
-        told = [f"{times}"]
-    digest = content_digest(f"{info.get('size')} {told}", 8)
+        tags = [f"{times}"]
+    digest = content_digest(f"{info.get('size')} {tags}", 8)
     return int(digest, 16) >> 1 or 1
 
 
