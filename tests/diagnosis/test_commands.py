@@ -117,13 +117,18 @@ def test_a_preset_is_taken_from_the_settings_file():
 def test_data_are_checked_as_they_were_read(tmp_path, monkeypatch):
     settings = TrainSettings(
         "my photos", label_map="map.csv", multi_label="first", keep_na_labels=True,
-        follow_links=False, value_range=(0, 4095), group_from=r"(\d+)", epochs=3, model="small-cnn",
+        follow_links=False, value_range=(0, 4095), group_from=r"(\d+)", epochs=3, workers=3,
+        model="small-cnn",
     ).to_dict()  # fmt: skip
     command = check_command(settings)
     assert command == (
         "kindsight check 'my photos' --full --value-range 0,4095 --label-map map.csv "
-        "--multi-label first --keep-na-labels --no-follow-links"
+        "--multi-label first --keep-na-labels --no-follow-links --workers 3"
     )
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert "No such option" not in result.output and "my photos" in result.output
+    on_ray = TrainSettings("s3://bucket/photos", on="ray://10.0.0.1:6379").to_dict()
+    assert check_command(on_ray) == (
+        "kindsight check s3://bucket/photos --full --on ray://10.0.0.1:6379"
+    )

@@ -25,12 +25,16 @@ _OF_DATA = tuple(
 )
 """Options on the data and its split, which a training of another kind keeps."""
 
-_OF_CHECK = tuple(
-    name
-    for name in _OF_DATA
-    if OPTIONS[name].panel == "Data" and name not in ("data", "group_from")
+_OF_CHECK = (
+    *(
+        name
+        for name in _OF_DATA
+        if OPTIONS[name].panel == "Data" and name not in ("data", "group_from")
+    ),
+    "workers",
+    "on",
 )
-"""Options on how the data are read, which ``kindsight check`` has, too."""
+"""Options on how and where the images are read, which ``kindsight check`` has, too."""
 
 
 def train_command(settings: Mapping[str, Any], changes: Mapping[str, Any], run: str = "") -> str:
@@ -68,9 +72,9 @@ def plain_command(settings: Mapping[str, Any]) -> str:
 
 def check_command(settings: Mapping[str, Any]) -> str:
     """Return the command that checks the data of a run thoroughly."""
-    kept = {name: settings[name] for name in _OF_CHECK if settings.get(name) is not None}
+    values = {name: settings[name] for name in _OF_CHECK if settings.get(name) is not None}
     words = ["kindsight", "check", str(settings.get("data", "DATA")), "--full"]
-    return shlex.join([*words, *_words(kept, _defaults({}))])
+    return shlex.join([*words, *_words(values, _defaults({}))])
 
 
 def applied(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
