@@ -26,8 +26,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "FileHeldError", "clear_leftovers", "copy_file", "delete_file", "read_json", "read_toml",
-    "replace_file", "replacing", "standard_error_hidden", "write_csv", "write_json", "write_text",
+    "FileHeldError", "check_writable", "clear_leftovers", "copy_file", "delete_file", "read_json",
+    "read_toml", "replace_file", "replacing", "standard_error_hidden", "write_csv", "write_json",
+    "write_text",
 ]  # fmt: skip
 
 # A list of numbers over several lines. In a text, a line feed would be escaped.
@@ -137,6 +138,18 @@ def clear_leftovers(folder: str | os.PathLike[str]) -> None:
     """Delete temporary files of :func:`replacing` in a killed process; no other may be writing."""
     for path in Path(folder).glob(".*.part*"):
         delete_file(path)
+
+
+def check_writable(folder: str | os.PathLike[str], what: str) -> None:
+    """Raise SettingsError if no file can be written to a folder; `what` is the option to change."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"No file can be written to the folder {os.fspath(folder)} ({error.strerror}). Choose "
+            f"another {what}, or change the permissions of the folder."
+        ) from error
 
 
 def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:

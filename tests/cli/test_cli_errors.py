@@ -23,6 +23,7 @@ from kindsight.errors import (
     UsageError,
     WeightsError,
 )
+from kindsight.files import FileHeldError
 
 
 @pytest.fixture
@@ -126,7 +127,19 @@ def test_a_bug_asks_for_a_report_and_shows_no_traceback(fails):
 def test_a_full_disk_is_no_bug(fails):
     result = fails(OSError(errno.ENOSPC, "No space left on device", "/runs/a"))
     assert result.exit_code == 1
-    assert result.stderr == "kindsight: No space left on device: /runs/a\n"
+    assert result.stderr == (
+        "kindsight: No space left on device: /runs/a. Free some space, or choose a folder on "
+        "another disk.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_no_bug(fails):
+    result = fails(PermissionError(errno.EACCES, "Permission denied", "/runs/a"))
+    assert result.stderr == (
+        "kindsight: Permission denied: /runs/a. Check its permissions, or choose another folder.\n"
+    )
+    held = FileHeldError(errno.EACCES, "Another program has a file open. Close it", "a.csv")
+    assert "permissions" not in fails(held).stderr
 
 
 def test_too_little_memory_is_no_bug(fails):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_a_second_run_computes_the_missing_parts_alone(run, tiny, many, monkeypa
         parts, "to_arrow", lambda header, rows: read.extend(rows) or plain(header, rows)
     )
     result = run("predict", tiny, "new", "--out", "out")
-    assert "2 parts were there already; 1 computed now" in result.stderr
+    assert "(1 computed, 2 reused)" in result.stderr
     assert [row[0] for row in read] == [f"new/{number:02d}.png" for number in range(4, 8)]
     assert written() == first
     assert result.exit_code == 1 and "1 of 11 images could not be read" in result.stderr
@@ -109,12 +110,12 @@ def test_a_run_that_was_stopped_goes_on(run, tiny, many, monkeypatch):
     monkeypatch.setattr(parts.PartFolder, "write", stopped)
     result = run("predict", tiny, "new", "--out", "out/")
     assert result.exit_code == 130
-    assert "1 part was written to out/. Run the same command again" in result.stderr
+    assert "1 part written to out/ so far. Run the same command again" in result.stderr
     assert list(written()) == list(whole)[:1] and manifest()["complete"] is False
     monkeypatch.setattr(parts.PartFolder, "write", plain)
     Path("out", ".part-00000001-x.part.parquet").write_bytes(b"half a file of a killed run")
     result = run("predict", tiny, "new", "--out", "out/")
-    assert "1 part was there already; 2 computed now" in result.stderr
+    assert "(2 computed, 1 reused)" in result.stderr
     assert written() == whole and manifest()["complete"] is True
     assert not list(Path("out").glob(".*"))
 
@@ -127,8 +128,8 @@ def test_parts_of_changed_and_of_removed_images_are_renamed(run, tiny, many):
         Path("new", f"{number:02d}.png").unlink()
     settle()
     result = run("predict", tiny, "new", "--out", "out/")
-    assert "1 part was there already; 1 computed now" in result.stderr
-    assert "2 parts were renamed" in result.stderr
+    assert "(1 computed, 1 reused)" in result.stderr
+    assert "2 parts of images or options that have changed were renamed" in result.stderr
     kept, changed = written()
     assert kept == next(iter(first)) and changed not in first
     aside = sorted(path.name for path in Path("out").glob("*.stale"))
@@ -143,7 +144,7 @@ def test_a_damaged_part_is_computed_again(run, tiny, many):
     run("predict", tiny, "new", "--out", "out/")
     first = written()
     Path("out", list(first)[2]).write_bytes(first[list(first)[2]][:-9])
-    assert "1 computed now" in run("predict", tiny, "new", "--out", "out/").stderr
+    assert "(1 computed, " in run("predict", tiny, "new", "--out", "out/").stderr
     assert written() == first
 
 
@@ -158,10 +159,10 @@ def test_other_options_and_classifiers_are_refused_or_rename_the_parts(run, tiny
         )
         assert written() == first
     result = run("predict", other, "new", "--out", "out/", "--force")
-    assert "3 parts were renamed" in result.stderr
+    assert "3 parts of images or options that have changed were renamed" in result.stderr
     assert len(written()) == 3 and not first.keys() & written().keys()
     again = run("predict", other, "new", "--out", "out/")
-    assert "3 parts were there already" in again.stderr
+    assert "3 reused" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,16 @@ def test_what_cannot_be_written_is_an_error_before_the_work(run, tiny, many, opt
     assert not Path("out").exists() and [path.name for path in Path("mine").iterdir()] == ["a.txt"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("out", ["/proc/nope/", "/proc/nope.csv"])
+def test_a_folder_that_takes_no_files_is_named_before_the_work(run, tiny, many, monkeypatch, out):
+    monkeypatch.setattr("kindsight.predictor.Predictor.predict_named", None)
+    result = run("predict", tiny, "new", "--out", out)
+    assert result.exit_code == 2
+    assert "No file can be written to the folder /proc (" in result.stderr
+    assert "Choose another --out, or change the permissions of the folder." in result.stderr
+
+
 def test_a_missing_package_is_named_with_its_command(run, tiny, many, monkeypatch):
     real = parts.find_spec
     monkeypatch.setattr(parts, "find_spec", lambda name: None if name == "pyarrow" else real(name))
@@ -205,11 +216,11 @@ def test_all_inputs_are_parts_of_one_row_of_images(run, tiny, many):
     ]  # fmt: skip
     assert rows[3]["best"] == "blue" and rows[-1]["error"] == "missing"
     again = run("predict", tiny, "new/00.png", "more.npz", "-", "--out", "out/", input=names)
-    assert "2 parts were there already" in again.stderr
+    assert "2 reused" in again.stderr
     colours[4, 0, 0, 0] ^= 1
     np.savez("more.npz", colours)
     changed = run("predict", tiny, "new/00.png", "more.npz", "-", "--out", "out/", input=names)
-    assert "1 part was there already; 1 computed now" in changed.stderr
+    assert "(1 computed, 1 reused)" in changed.stderr
 
 
 def test_no_image_makes_no_folder(run, tiny, many):
@@ -274,7 +285,7 @@ def test_parts_at_an_address_are_those_of_a_folder(run, tiny, many):
     write_image(Path("new", "05.png"), (255, 0, 0))
     settle()
     result = run("predict", tiny, "new", "--out", "memory://predictions/")
-    assert "2 parts were there already; 1 computed now" in result.stderr
+    assert "(1 computed, 2 reused)" in result.stderr
     assert len(remote()) == 3 and len(memory.glob("/predictions/_part-*.stale")) == 1
     assert dataset.dataset("/predictions", filesystem=memory).to_table().num_rows == IMAGES
     refused = run("predict", tiny, "new", "--top", "1", "--out", "memory://predictions/")
@@ -294,11 +305,11 @@ def test_images_at_addresses_are_recognised(run, tiny, many, monkeypatch):
     for given, more in (("memory://pictures/", None), ("-", names)):
         out = f"out{len(given)}/"
         first = run("predict", tiny, given, "--out", out, input=more)
-        assert "there already" not in first.stderr
-        assert "0 computed now" in run("predict", tiny, given, "--out", out, input=more).stderr
+        assert "reused" not in first.stderr
+        assert "(0 computed, " in run("predict", tiny, given, "--out", out, input=more).stderr
     memory.pipe("/pictures/06.png", Path("new", "01.png").read_bytes())
     changed = run("predict", tiny, "memory://pictures/", "--out", "out18/")
-    assert "2 parts were there already; 1 computed now" in changed.stderr
+    assert "(1 computed, 2 reused)" in changed.stderr
     memory.store.clear()
 
 
@@ -362,6 +373,6 @@ def test_a_killed_process_goes_on(start, tiny, many):
     with Path("names.txt").open("rb") as given:
         process = start("predict", tiny, "-", "--out", "out/", stdin=given)
     _, errors = process.communicate(timeout=120)
-    assert f"{4 - len(first)} computed now" in errors.decode()
+    assert f"{4 - len(first)} computed" in errors.decode()
     whole = {path.name: path.read_bytes() for path in Path("whole").glob("part-*")}
     assert written() == whole and len(whole) == 4 and manifest()["complete"] is True

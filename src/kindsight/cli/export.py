@@ -83,9 +83,9 @@ def export(  # noqa: PLR0913 (one parameter for each option)
     Each export is run in its own runtime on validation images of the run, and its predictions are
     compared with the classifier's. If they differ by more than the format allows, the export is
     not written and the exit code is 1; --accept writes it. An export that this machine cannot run
-    is written as unproven. Nothing is overwritten. With --on, the images are read and the
-    classifier's own predictions are computed on the cluster, which pays from some thousand --images
-    on; the export is converted, run and timed on this machine.
+    is written as unproven. Nothing is overwritten. With --on, the cluster reads the
+    images and computes the classifier's own predictions, which is faster from a few thousand
+    --images; the export is converted, run and timed on this machine.
 
     Example: kindsight export runs/photos-1 --to litert
     """

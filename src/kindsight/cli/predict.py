@@ -108,8 +108,8 @@ Out = Annotated[
     typer.Option(
         metavar="FILE|DIR/",
         help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet; or a "
-        "folder, for any number of images: Parquet files of 4,096 images, and a run that is "
-        "started again computes only those that are not there.",
+        "folder, for any number of images: one Parquet file per 4,096 images; when the command is "
+        "run again, only missing files are computed.",
     ),
 ]
 Sheet = Annotated[

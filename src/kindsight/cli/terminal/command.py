@@ -7,6 +7,7 @@ next progress update.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import complain
 from kindsight.errors import KindsightError, UsageError
+from kindsight.files import FileHeldError
 
 __all__ = [
     "Command", "Commands", "ResumableCommand", "forgive_interrupt", "interrupted",
@@ -164,7 +166,10 @@ def _explain(error: Exception, options: Sequence[str] = ()) -> str:
     if isinstance(error, KindsightError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f": {error.filename}" if error.filename else "")
+        name = f": {error.filename}" if error.filename else ""
+        stated = isinstance(error, FileHeldError)  # it says what to do
+        cure = "" if stated else _OS_ERROR_CURES.get(error.errno or 0, "")
+        return f"{error.strerror}{name}{'. ' * bool(cure)}{cure}"
     if isinstance(error, MemoryError):
         cures = {"size": "a smaller", "batch_size": "a smaller", "workers": "fewer"}
         known = [f"{cure} `{name}`" for name, cure in cures.items() if name in options]
@@ -174,6 +179,20 @@ def _explain(error: Exception, options: Sequence[str] = ()) -> str:
         "This is a bug in kindsight. Please report it with the output of the same command with "
         "--debug, and with the output of 'kindsight info'."
     )
+
+
+# What to do after an error of a disk that no module expected.
+_OS_ERROR_CURES = {
+    errno.ENOENT: "Check the path.",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "Check its permissions, or choose another folder.",
+    ),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,),
+        "Free some space, or choose a folder on another disk.",
+    ),
+}
 
 
 def _escape_unencodable(stream: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kindsight.errors import SettingsError
-from kindsight.files import clear_leftovers
+from kindsight.files import check_writable, clear_leftovers
 from kindsight.storage.address import is_address, join, scheme_of, undirected
 from kindsight.storage.files import is_folder, move_file, names_in, open_source, write_file
 
@@ -59,6 +59,9 @@ class PartFolder:
             raise SettingsError(f"{self.name} is not a folder. Choose another --out.")
         elif not Path(self.name).absolute().parent.is_dir():
             raise SettingsError(f"--out must be in a folder that exists; got {self.name!r}.")
+        else:
+            folder = Path(self.name).absolute()
+            check_writable(folder if folder.is_dir() else folder.parent, "--out")
         names = [name for name in self.names() if not name.startswith(".")]
         if names and MANIFEST not in names:
             raise SettingsError(
@@ -105,7 +108,7 @@ class PartFolder:
         """Write a file; it is whole or absent."""
         write_file(join(self._path, name), content)
 
-    def retire(self, name: str) -> str:
+    def mark_stale(self, name: str) -> str:
         """Rename a file so that readers of the folder ignore it; return its new name.
 
         PyArrow, pandas and Spark ignore names that begin with an underscore; DuckDB and others are

@@ -15,7 +15,7 @@ from kindsight.cli.terminal.prediction_rows import COLUMNS, types_of
 from kindsight.cli.terminal.text import csv_line
 from kindsight.encoding import valid_text
 from kindsight.errors import ImageError, MissingExtraError, SettingsError
-from kindsight.files import replacing, write_text
+from kindsight.files import check_writable, replacing, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +84,7 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
             )
         if not Path(name).absolute().parent.is_dir():
             raise SettingsError(f"{option} must be in a folder that exists; got {name!r}.")
+        check_writable(Path(name).absolute().parent, option)
     if ending in EXTRAS and find_spec(EXTRAS[ending][0]) is None:
         raise MissingExtraError(f"Writing {EXTRAS[ending][1]}", ending[1:])
     if ending == ".xlsx" and classes + FIXED_COLUMNS > EXCEL_COLUMNS:

@@ -1,10 +1,10 @@
 """The folder of ``kindsight predict --out DIR/``: Parquet files of a fixed number of images each.
 
 ``part-00000003-<digest>.parquet`` has the rows of the images 12,288 to 16,383. Its digest is that
-of all on which the rows depend: the bundle, the rules, the columns, and the names of these images
+of all on which the rows depend: the bundle, the options, the columns, and the names of these images
 with their size, times and inode, their version in a remote storage, or their content. A run that is
-started again computes only the parts that are not there. A part whose place is taken by one of
-other images is renamed so that no reader of the folder takes it for one of its tables.
+started again computes the missing parts only. A part that a new one replaces is renamed so that no
+reader of the folder takes it for one of its tables.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FORMAT = 1
 """Of the parts' names and the manifest."""
 
 _PART = re.compile(r"part-([0-9]{8,12})-[0-9a-f]{32}\.parquet")
-_FACTS = b"kindsight"
+_METADATA_KEY = b"kindsight"
 
 # Files whose stamps are read by one thread at once, and threads: on a network, they wait.
 _STAMPS, _STAMP_THREADS = 256, 8
@@ -101,7 +101,7 @@ def write_parts(
         If the folder has parts of another classifier or of other options, without `force`.
     """
     columns = CsvRows(predictor.classes, top)
-    parts = _Parts(PartFolder(out), columns, _digest_of_rules(predictor, top))
+    parts = _Parts(PartFolder(out), columns, _settings_digest(predictor, top))
     parts.check(force)
     try:
         with (
@@ -114,7 +114,7 @@ def write_parts(
     except BaseException:
         if not quiet and parts.written:
             note(
-                f"{_n_parts(parts.written)} written to {out}. Run the same command again to "
+                f"{_n_parts(parts.written)} written to {out} so far. Run the same command again to "
                 "continue."
             )
         raise
@@ -124,32 +124,32 @@ def write_parts(
             note(text)
     if parts.unreachable:
         complain(
-            f"{_n_parts(parts.unreachable)} not written: some images could not be reached. Run "
-            "the same command again to add them."
+            f"{_n_parts(parts.unreachable)} not written, since some images could not be reached. "
+            "Run the same command again to add them."
         )
     return parts.counts
 
 
 class _Parts:
-    """The parts of a folder: which are there, written and renamed.
+    """The parts of a folder: which exist, are written and are renamed.
 
-    - `rules`: digest of what all parts depend on.
+    - `settings`: digest of all on which every part depends.
     """
 
-    def __init__(self, folder: PartFolder, columns: CsvRows, rules: str) -> None:
+    def __init__(self, folder: PartFolder, columns: CsvRows, settings: str) -> None:
         self.counts = Counts()
         self.rows: list[Prediction] = []  # of the part that is being computed
-        self.written = self.there = self.unreachable = 0
-        self._folder, self._columns, self._rules = folder, columns, rules
+        self.written = self.reused = self.unreachable = 0
+        self._folder, self._columns, self._settings = folder, columns, settings
         self._number = 0
         self._waiting: deque[tuple[str, int]] = deque()  # names and sizes of parts to compute
         self._existing: dict[int, set[str]] = {}
         self._renamed: list[str] = []
 
     def check(self, force: bool) -> None:
-        """Raise SettingsError for parts of other rules, unless `force`; read what is there."""
+        """Raise SettingsError for parts of other settings, unless `force`; list the folder."""
         manifest = self._folder.read_manifest()
-        if manifest is not None and manifest.get("rules") != self._rules and not force:
+        if manifest is not None and manifest.get("settings") != self._settings and not force:
             raise SettingsError(
                 f"{self._folder} has predictions of another classifier, of other options or of "
                 "another version of kindsight. Choose another --out, or rename them with --force."
@@ -164,15 +164,15 @@ class _Parts:
         while block := list(islice(iterator, PART_ROWS)):
             if not self._number:
                 self._write_manifest(complete=False)
-            name = f"part-{self._number:08d}-{_digest_of_images(self._rules, block)}.parquet"
-            facts = None
+            name = f"part-{self._number:08d}-{_images_digest(self._settings, block)}.parquet"
+            counts = None
             if name in self._existing.get(self._number, ()):
-                facts = self._facts(name, len(block))
-            self._retire(self._number, name)
+                counts = self._read_counts(name, len(block))
+            self._mark_stale(self._number, name)
             self._number += 1
-            if facts is not None:
-                self.there += 1
-                self.counts.merge(facts)
+            if counts is not None:
+                self.reused += 1
+                self.counts.merge(counts)
                 continue
             self._waiting.append((name, len(block)))
             yield from block
@@ -200,25 +200,25 @@ class _Parts:
         if not self._number:
             return
         for number in [number for number in self._existing if number >= self._number]:
-            self._retire(number, "")
+            self._mark_stale(number, "")
         self._write_manifest(complete=not self.unreachable)
 
     def notes(self) -> Iterator[str]:
         """Yield sentences on what was done."""
         if not self._number:
             return
-        there = ""
-        if self.there:
-            there = f" {_n_parts(self.there)} there already; {self.written:,} computed now."
+        reused = f" ({self.written:,} computed, {self.reused:,} reused)" if self.reused else ""
         rows = self.counts.images
         yield (
-            f"{rows:,} prediction{'s' * (rows != 1)} in {self._folder}, {self._number:,} "
-            f"part{'s' * (self._number != 1)}.{there}"
+            f"{rows:,} prediction{'s' * (rows != 1)} in {self._folder}, "
+            f"{_n_parts(self._number)}{reused}."
         )
         if self._renamed:
+            count = len(self._renamed)
             yield (
-                f"{_n_parts(len(self._renamed))} renamed, of images or options that have changed "
-                f"since; such as {self._renamed[0]}. Delete them if you do not need them."
+                f"{_n_parts(count)} of images or options that have changed "
+                f"{'was' if count == 1 else 'were'} renamed, such as {self._renamed[0]}. Delete "
+                "what you do not need."
             )
 
     def _write(self, name: str, counts: Counts) -> None:
@@ -228,31 +228,31 @@ class _Parts:
         table = to_arrow(self._columns.names(), [self._columns.cells(row) for row in self.rows])
         facts = json.dumps(counts.to_dict(), sort_keys=True).encode()
         sink = pyarrow.BufferOutputStream()
-        parquet.write_table(table.replace_schema_metadata({_FACTS: facts}), sink)
+        parquet.write_table(table.replace_schema_metadata({_METADATA_KEY: facts}), sink)
         self._folder.write(name, sink.getvalue().to_pybytes())
 
-    def _facts(self, name: str, rows: int) -> Counts | None:
-        """Return the numbers of images of a part that is there; None if it is damaged."""
+    def _read_counts(self, name: str, rows: int) -> Counts | None:
+        """Return the numbers of images of an existing part; None if it is damaged."""
         from pyarrow import parquet
 
         try:
             with self._folder.open(name) as file:
                 metadata = parquet.read_metadata(file)
-            counts = Counts.from_dict(json.loads(metadata.metadata[_FACTS]))
+            counts = Counts.from_dict(json.loads(metadata.metadata[_METADATA_KEY]))
         except Exception:  # PyArrow's errors have no common base
             return None
         return counts if metadata.num_rows == counts.images == rows else None
 
-    def _retire(self, number: int, name: str) -> None:
+    def _mark_stale(self, number: int, name: str) -> None:
         """Rename the parts with a number, but for the one that belongs there."""
         for other in sorted(self._existing.pop(number, set()) - {name}):
-            self._renamed.append(self._folder.retire(other))
+            self._renamed.append(self._folder.mark_stale(other))
 
     def _write_manifest(self, complete: bool) -> None:
         facts: dict[str, Any] = {
             "format": FORMAT,
             "kindsight": version("kindsight"),
-            "rules": self._rules,
+            "settings": self._settings,
             "complete": complete,
         }
         if complete:
@@ -260,7 +260,7 @@ class _Parts:
         self._folder.write_manifest(facts)
 
 
-def _digest_of_rules(predictor: Predictor, top: int | None) -> str:
+def _settings_digest(predictor: Predictor, top: int | None) -> str:
     """Return the digest of the bundle, the options and the version, on which every row depends."""
     decisions, bundle = predictor.decisions, predictor.bundle
     facts = [
@@ -272,9 +272,9 @@ def _digest_of_rules(predictor: Predictor, top: int | None) -> str:
     return content_digest(json.dumps(facts))
 
 
-def _digest_of_images(rules: str, block: Sequence[tuple[str, Any]]) -> str:
+def _images_digest(settings: str, block: Sequence[tuple[str, Any]]) -> str:
     """Return the digest of the names and the contents, or stamps, of some images."""
-    total = hashlib.blake2b(rules.encode(), digest_size=16)
+    total = hashlib.blake2b(settings.encode(), digest_size=16)
     chunks = [block[at : at + _STAMPS] for at in range(0, len(block), _STAMPS)]
     for chunk, found in zip(chunks, map_ordered(_identities, chunks, _STAMP_THREADS), strict=True):
         for (name, _), identity in zip(chunk, found, strict=True):
@@ -288,18 +288,18 @@ def _identities(block: Sequence[tuple[str, Any]]) -> list[str]:
     """Return the digest of each image in memory, and the stamp of each file."""
     remote = [source for _, source in block if is_address(source) and _stamp(source) is None]
     # Asked for together, their versions are known afterwards.
-    there = dict(zip(remote, sizes(remote), strict=True)) if remote else {}
-    return [_identity(source, there) for _, source in block]
+    remote_sizes = dict(zip(remote, sizes(remote), strict=True)) if remote else {}
+    return [_identity(source, remote_sizes) for _, source in block]
 
 
-def _identity(source: Any, sizes_there: Mapping[str, int | None]) -> str:
+def _identity(source: Any, remote_sizes: Mapping[str, int | None]) -> str:
     if isinstance(source, DatasetRow):
         source = source.dataset.load(source.row)
     if not isinstance(source, (str, os.PathLike)):
         return content_digest(source)
     now = time.time()
     stamp = _stamp(source)
-    if stamp is None and sizes_there.get(os.fspath(source)) is None:
+    if stamp is None and remote_sizes.get(os.fspath(source)) is None:
         return "missing"
     if stamp is not None and stamp.settled(now):
         return f"{stamp.size} {stamp.modified} {stamp.changed} {stamp.inode}"
@@ -316,4 +316,4 @@ def _stamp(source: str | os.PathLike[str]) -> FileStamp | None:
 
 
 def _n_parts(count: int) -> str:
-    return f"{count:,} part{'s were' if count != 1 else ' was'}"
+    return f"{count:,} part{'s' * (count != 1)}"
