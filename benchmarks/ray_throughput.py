@@ -24,7 +24,7 @@ from pathlib import Path
 
 from generated_images import write_images
 from kindsight.dataset import ImageDataset
-from kindsight.distributed import executors_kept_open
+from kindsight.distributed import reuse_executors
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.settings import FrozenTrainer
 from processes import log
@@ -46,7 +46,7 @@ def run(
         if done and not first:
             first.append(time.perf_counter() - start)
 
-    with executors_kept_open():
+    with reuse_executors():
         found = compute_all_features(trainer, dataset, files, progress)
         if found.computed != len(dataset):
             raise SystemExit(f"{found.computed} of {len(dataset)} images were computed.")

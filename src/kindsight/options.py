@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
-    "CLASSIFIER_OPTIONS", "OPTIONS", "PANELS", "PLACES", "ModelOptions", "Option", "TrainOptions",
+    "CLASSIFIER_OPTIONS", "EXECUTOR_PATTERN", "OPTIONS", "PANELS", "ModelOptions", "Option",
+    "TrainOptions",
 ]  # fmt: skip
 
 PANELS = ("Data", "Split", "Model", "Frozen head", "Training", "Fine-tuning and budget", "Output")
@@ -137,8 +138,8 @@ def _is_value_range(value: Sequence[float]) -> bool:
     return len(value) == 2 and all(map(math.isfinite, value)) and value[0] < value[1]
 
 
-PLACES = r"local|ray|ray://[^\s/]+:[0-9]{1,5}"
-"""A regular expression for where work is done."""
+EXECUTOR_PATTERN = r"local|ray|ray://[^\s/]+:[0-9]{1,5}"
+"""Regular expression of the values of `on`."""
 
 _SHARE = "a fraction from 0 to below 1, or a number of images from 2"
 _FLOAT_MAX = 1e4
@@ -464,7 +465,7 @@ class ModelOptions(TypedDict, total=False):
             "of RAY_ADDRESS or one started here; ray://HOST:PORT, a running Ray cluster.",
             "Output", "local", metavar="local|ray|ray://HOST:PORT", trainers=(FROZEN,), rare=True,
             rule="local, ray, or ray://HOST:PORT of a running cluster",
-            check=lambda place: bool(re.fullmatch(PLACES, place)),
+            check=lambda on: bool(re.fullmatch(EXECUTOR_PATTERN, on)),
         ),
     ]
     device: Annotated[

@@ -31,7 +31,7 @@ from kindsight.cli.terminal.text import (
     say,
 )
 from kindsight.errors import SettingsError
-from kindsight.storage.address import same_place
+from kindsight.storage.address import same_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -267,4 +267,4 @@ def _was_trained_on(bundle: str, data: str) -> bool:
         settings = TrainSettings.from_toml(Path(bundle) / "settings.toml")
     except SettingsError:  # a bundle without settings
         return False
-    return same_place(str(settings.data), data)
+    return same_path(str(settings.data), data)

@@ -58,7 +58,7 @@ from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError, ImageError
 from kindsight.storage.address import base_name, common_folder, is_address, undirected
-from kindsight.storage.files import is_file, listings_kept
+from kindsight.storage.files import cached_listings, is_file
 
 __all__ = ["as_dataset", "open_dataset", "open_splits"]
 
@@ -111,7 +111,7 @@ def open_dataset(
     options = options or DataOptions()
     options.check()
     name = os.fspath(data)
-    with listings_kept():
+    with cached_listings():
         files = _files_of(name, options, labelled)
         if not files:
             options.check_unused([name])
@@ -150,7 +150,7 @@ def open_splits(
         As in :func:`open_dataset`; also if a split is given twice, if files and arrays are mixed,
         or if a class has no images to train on.
     """
-    with listings_kept():
+    with cached_listings():
         return _open_splits(os.fspath(data), options or DataOptions(), validation, test)
 
 

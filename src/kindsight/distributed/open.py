@@ -1,4 +1,4 @@
-"""Executors: opened when first needed, and closed with the command that needed them."""
+"""Open executors when they are first needed, and close them with the command that needed them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from kindsight.distributed.cluster_address import check_on, is_remote
 from kindsight.distributed.executor import Executor
-from kindsight.distributed.place import check_on, is_remote
 
-__all__ = ["executors_kept_open", "open_executor"]
+__all__ = ["open_executor", "reuse_executors"]
 
 
 def open_executor(on: str | None) -> AbstractContextManager[Executor | None]:
@@ -37,37 +37,38 @@ def open_executor(on: str | None) -> AbstractContextManager[Executor | None]:
     check_on(on)
     from kindsight.distributed.ray_cluster import RayCluster
 
-    kept = _kept.get()
-    if kept is None:
+    opened = _opened.get()
+    if opened is None:
         return RayCluster(on)
-    if on not in kept.executors:
-        kept.executors[on] = kept.stack.enter_context(RayCluster(on))
-    return nullcontext(kept.executors[on])
+    if on not in opened.executors:
+        opened.executors[on] = opened.stack.enter_context(RayCluster(on))
+    return nullcontext(opened.executors[on])
 
 
 @dataclass
-class _Kept:
-    """The executors that stay open until the end of a block."""
+class _OpenExecutors:
+    """Executors by the value of `on`, which are closed with a stack of contexts."""
 
     stack: ExitStack
     executors: dict[str, Executor] = field(default_factory=dict)
 
 
-_kept: ContextVar[_Kept | None] = ContextVar("kept executors", default=None)
+_opened: ContextVar[_OpenExecutors | None] = ContextVar("open executors", default=None)
 
 
 @contextmanager
-def executors_kept_open() -> Iterator[None]:
-    """Keep what :func:`open_executor` opens in this block, on this thread, open until its end.
+def reuse_executors() -> Iterator[None]:
+    """Within the block, on this thread, return the same executor from each :func:`open_executor`.
 
-    A command opens a cluster when it first needs one, and once.
+    A command thus opens a cluster when it first needs one, and once. Executors are closed at the
+    end of the block.
     """
-    if _kept.get() is not None:  # an outer block keeps them
+    if _opened.get() is not None:  # the outer block closes them
         yield
         return
     with ExitStack() as stack:
-        token = _kept.set(_Kept(stack))
+        token = _opened.set(_OpenExecutors(stack))
         try:
             yield
         finally:
-            _kept.reset(token)
+            _opened.reset(token)

@@ -8,7 +8,7 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from kindsight.distributed.place import cluster_address, require_cluster
+from kindsight.distributed.cluster_address import cluster_address, require_cluster
 from kindsight.distributed.ray_executor import RayExecutor, on_every_node
 from kindsight.distributed.ray_worker import installed_versions, require_versions
 from kindsight.errors import ClusterError, KindsightError
@@ -57,8 +57,8 @@ class RayCluster:
         try:
             _configure(ray.data.DataContext.get_current())
             versions = installed_versions()
-            for node, there in on_every_node(installed_versions):
-                require_versions(versions, there, node)
+            for node, found in on_every_node(installed_versions):
+                require_versions(versions, found, node)
         except BaseException:
             self.__exit__(None, None, None)
             raise

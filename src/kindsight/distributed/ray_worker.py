@@ -32,12 +32,12 @@ def installed_versions() -> Versions:
     return found
 
 
-def require_versions(here: dict[str, str], there: dict[str, str], node: str) -> None:
+def require_versions(expected: Versions, found: Versions, node: str) -> None:
     """Raise ClusterError if a node has another version of a package than the driver."""
-    for name, version in here.items():
-        if there.get(name) != version:
+    for name, version in expected.items():
+        if found.get(name) != version:
             raise ClusterError(
-                f"The node {node} has {name} {there.get(name)}, this machine {version}: results "
+                f"The node {node} has {name} {found.get(name)}, this machine {version}: results "
                 "would differ. Install the same versions on every node of the cluster."
             )
 

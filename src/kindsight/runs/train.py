@@ -18,7 +18,7 @@ from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.location import sharing_notes
 from kindsight.dataset.splits.settings import check_split
-from kindsight.distributed import executors_kept_open, require_cluster
+from kindsight.distributed import require_cluster, reuse_executors
 from kindsight.models.pooled_maps import MapNetwork
 from kindsight.models.worker.process import KerasProcess, require_training_packages
 from kindsight.report.data import Overlay, Predictions, Reference
@@ -84,7 +84,7 @@ class Explained(NamedTuple):
     overlays: Future[tuple[Overlay, ...]]
 
 
-@executors_kept_open()
+@reuse_executors()
 def train(
     settings: TrainSettings,
     *,

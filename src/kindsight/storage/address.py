@@ -16,7 +16,7 @@ from kindsight.encoding import printable
 
 __all__ = [
     "MEMBER", "absolute", "base_name", "common_folder", "is_address", "join", "member_address",
-    "parent", "same_place", "scheme_of", "shown", "split_member", "title_of", "undirected",
+    "parent", "same_path", "scheme_of", "shown", "split_member", "title_of", "undirected",
 ]  # fmt: skip
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -118,7 +118,7 @@ def member_address(shard: str, offset: int, size: int, member: str) -> str:
     return f"{shard}!{offset}+{size}!{member}"
 
 
-def same_place(one: str, other: str) -> bool:
+def same_path(one: str, other: str) -> bool:
     """Return whether two names are those of one folder or file."""
     if is_address(one) or is_address(other):
         return undirected(one) == undirected(other)

@@ -25,8 +25,18 @@ if TYPE_CHECKING:
     from kindsight.storage.access import Entry
 
 __all__ = [
-    "IN_FLIGHT", "LocalCopy", "check_local", "entries_in", "is_file", "is_folder",
-    "listings_kept", "move_file", "names_in", "open_source", "sizes", "write_file",
+    "IN_FLIGHT",
+    "LocalCopy",
+    "cached_listings",
+    "check_local",
+    "entries_in",
+    "is_file",
+    "is_folder",
+    "move_file",
+    "names_in",
+    "open_source",
+    "sizes",
+    "write_file",
 ]  # fmt: skip
 
 IN_FLIGHT = 32
@@ -37,8 +47,8 @@ MAX_COPIED_BYTES = 1 << 33
 
 _CHUNK = 1 << 24
 
-_KEPT_ENTRIES = 100_000
-"""Largest listing of a folder that is kept."""
+_MAX_CACHED_ENTRIES = 100_000
+"""Largest listing of a folder that is cached."""
 
 _LISTED_FROM = 200
 """A folder is listed if this many of its files are asked for, rather than asking for each."""
@@ -86,7 +96,7 @@ class _Listings:
 
 
 @contextmanager
-def listings_kept() -> Iterator[None]:
+def cached_listings() -> Iterator[None]:
     """List each folder at an address once while the block runs."""
     with _Listings.lock:
         _Listings.users += 1
@@ -109,14 +119,14 @@ def entries_in(folder: str) -> list[Entry]:
 
     key = folder.rstrip("/")
     with _Listings.lock:
-        kept = _Listings.of.get(key)
-    if kept is not None:
-        return kept
+        cached = _Listings.of.get(key)
+    if cached is not None:
+        return cached
     found = entries(folder)
     remember_folder(folder, [entry for entry in found if not entry.is_folder])
     with _Listings.lock:
         # Large ones are walked once.
-        if _Listings.users and len(found) <= _KEPT_ENTRIES:
+        if _Listings.users and len(found) <= _MAX_CACHED_ENTRIES:
             _Listings.of[key] = found
     return found
 

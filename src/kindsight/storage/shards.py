@@ -37,7 +37,7 @@ TEXT_ENDINGS = (".cls", ".json", ".txt")
 
 _FORMAT = 1  # of the cached index
 _MAX_INDEX_BYTES = 1 << 30
-_KEPT_BYTES = 1 << 28  # of indexes in memory
+_MAX_CACHED_BYTES = 1 << 28  # of indexes in memory
 
 _REMOTE_CHUNK = 1 << 22  # a header between small images is cheaper to read with them
 _LOCAL_CHUNK = 1 << 14
@@ -45,7 +45,7 @@ _LOCAL_CHUNK = 1 << 14
 _Ranges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-class _Open:
+class _RangeCache:
     """Byte ranges of the members of the tar files used last: hash of the name, offset, size."""
 
     lock = threading.Lock()
@@ -70,20 +70,20 @@ def open_shard(shard: str) -> TarIndex:
         index = _indexed(shard, size)
         if file is not None:
             _save(file, index)
-    _keep(shard, index)
+    _cache_ranges(shard, index)
     return index
 
 
 def find_member(shard: str, member: str) -> tuple[int, int] | None:
     """Return the offset and the size of a member of a tar file; None if it has none."""
-    with _Open.lock:
-        ranges = _Open.ranges.get(shard)
+    with _RangeCache.lock:
+        ranges = _RangeCache.ranges.get(shard)
         if ranges is not None:
-            _Open.ranges.move_to_end(shard)
+            _RangeCache.ranges.move_to_end(shard)
     if ranges is None:
         open_shard(shard)
-        with _Open.lock:
-            ranges = _Open.ranges[shard]
+        with _RangeCache.lock:
+            ranges = _RangeCache.ranges[shard]
     names, offsets, sizes = ranges
     key = hash(member)
     row = int(np.searchsorted(names, key))
@@ -162,19 +162,20 @@ def _indexed(shard: str, size: int) -> TarIndex:
     return index
 
 
-def _keep(shard: str, index: TarIndex) -> None:
+def _cache_ranges(shard: str, index: TarIndex) -> None:
+    """Hold the byte ranges of a tar file's members in memory; drop those not used for longest."""
     keys = np.array([hash(member.name) for member in index.members], np.int64)
     # Of two members of one name, the first is used.
     keys, first = np.unique(keys, return_index=True)
-    places = np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2)[first]
-    ranges = keys, places[:, 0].copy(), places[:, 1].copy()
-    with _Open.lock:
-        old = _Open.ranges.pop(shard, None)
-        _Open.size += 24 * (len(keys) - (0 if old is None else len(old[0])))
-        _Open.ranges[shard] = ranges
-        while _Open.size > _KEPT_BYTES and len(_Open.ranges) > 1:
-            _, dropped = _Open.ranges.popitem(last=False)
-            _Open.size -= 24 * len(dropped[0])
+    table = np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2)[first]
+    ranges = keys, table[:, 0].copy(), table[:, 1].copy()
+    with _RangeCache.lock:
+        old = _RangeCache.ranges.pop(shard, None)
+        _RangeCache.size += 24 * (len(keys) - (0 if old is None else len(old[0])))
+        _RangeCache.ranges[shard] = ranges
+        while _RangeCache.size > _MAX_CACHED_BYTES and len(_RangeCache.ranges) > 1:
+            _, dropped = _RangeCache.ranges.popitem(last=False)
+            _RangeCache.size -= 24 * len(dropped[0])
 
 
 def _save(file: Path, index: TarIndex) -> None:
@@ -190,7 +191,7 @@ def _save(file: Path, index: TarIndex) -> None:
     np.savez(
         buffer,
         names=_packed(names),
-        places=np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2),
+        ranges=np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2),
         facts=_packed(json.dumps(facts).encode()),
     )
     with suppress(OSError), replacing(file) as temporary:
@@ -216,10 +217,10 @@ def _load(file: Path) -> TarIndex | None:
             return None
         with np.load(file, allow_pickle=False) as stored:
             text = _unpacked(stored["names"]).decode("utf-8", "surrogateescape")
-            places = stored["places"].tolist()
+            ranges = stored["ranges"].tolist()
             facts = json.loads(_unpacked(stored["facts"]))
-        names = text.split("\0") if places else []
-        members = [Member(name, *place) for name, place in zip(names, places, strict=True)]
+        names = text.split("\0") if ranges else []
+        members = [Member(name, *each) for name, each in zip(names, ranges, strict=True)]
         texts = {name: text.encode("latin-1") for name, text in facts["texts"].items()}
         ignored = [(str(name), str(reason)) for name, reason in facts["ignored"]]
         with suppress(OSError):

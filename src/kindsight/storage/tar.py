@@ -21,7 +21,7 @@ MAX_MEMBERS = 2_000_000
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_TEXTS_BYTES = 1 << 28
-"""Limits of a file of metadata, and of all of an archive, whose contents are kept."""
+"""Limits of a file of metadata, and of all of an archive, whose contents are in the index."""
 
 _MAX_NAME_BYTES = 1 << 16
 _MAX_PAX_BYTES = 1 << 20
@@ -61,8 +61,8 @@ class TarIndex:
 
 
 @dataclass
-class _Extended:
-    """Values from extended headers that apply to the next entry."""
+class _ExtendedHeader:
+    """Values from extended headers that apply to the next entry, or to all."""
 
     name: str | None = None
     size: int | None = None
@@ -114,8 +114,8 @@ class _Walk:
     def __init__(self, blocks: _Blocks, size: int, is_text: Callable[[str], bool]) -> None:
         self.index = TarIndex()
         self._blocks, self._size, self._is_text = blocks, size, is_text
-        self._common, self._next = _Extended(), _Extended()
-        self._kept = 0
+        self._common, self._next = _ExtendedHeader(), _ExtendedHeader()
+        self._text_bytes = 0
 
     def run(self) -> None:
         position, entries = 0, 0
@@ -147,7 +147,7 @@ class _Walk:
     def _entry(self, info: tarfile.TarInfo, header: bytes, position: int) -> int:
         """Add a file, or what is ignored; return where the next header begins."""
         common, own, index = self._common, self._next, self.index
-        self._next = _Extended()
+        self._next = _ExtendedHeader()
         sparse = info.type == tarfile.GNUTYPE_SPARSE
         data = position + _BLOCK
         if sparse:
@@ -165,9 +165,10 @@ class _Walk:
             index.ignored.append((plain or name, reason))
         elif info.type != tarfile.DIRTYPE:
             index.members.append(Member(plain, data, size))
-            if self._is_text(plain) and size <= MAX_TEXT_BYTES and self._kept < MAX_TEXTS_BYTES:
+            is_small = size <= MAX_TEXT_BYTES and self._text_bytes < MAX_TEXTS_BYTES
+            if is_small and self._is_text(plain):
                 index.texts.setdefault(plain, self._blocks.get(data, size))
-                self._kept += size
+                self._text_bytes += size
         return data + (_padded(size) if has_data else 0)
 
 
@@ -191,7 +192,7 @@ def _content(blocks: _Blocks, data: int, size: int, limit: int, position: int) -
     return content
 
 
-def _read_pax(content: bytes, found: _Extended, position: int) -> None:
+def _read_pax(content: bytes, found: _ExtendedHeader, position: int) -> None:
     """Read the records of a pax header: their length, name and value."""
     start = 0
     while start < len(content) and content[start] != 0:

@@ -22,7 +22,7 @@ from kindsight.dataset import DataOptions, ImageDataset, open_dataset, with_valu
 from kindsight.dataset.columns.convert import concatenate
 from kindsight.dataset.loaders.tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
-from kindsight.distributed import executors_kept_open, require_cluster
+from kindsight.distributed import require_cluster, reuse_executors
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount
 from kindsight.runs.checking.report import CheckReport, CheckSettings
@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 ``"backbone"`` and ``"features"``."""
 
 
-@executors_kept_open()
+@reuse_executors()
 def check_data(
     data: str | os.PathLike[str],
     settings: CheckSettings | None = None,
@@ -90,7 +90,7 @@ def check_data(
     return report
 
 
-@executors_kept_open()
+@reuse_executors()
 def check_dataset(
     dataset: ImageDataset,
     settings: CheckSettings | None = None,

@@ -1,4 +1,4 @@
-"""Where work runs: on this machine, or on a Ray cluster."""
+"""The option `on`: this machine, or the address of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import socket
 
 from kindsight.errors import ClusterError, MissingExtraError, SettingsError
-from kindsight.options import PLACES
+from kindsight.options import EXECUTOR_PATTERN
 
 __all__ = ["LOCAL", "check_on", "cluster_address", "is_remote", "require_cluster"]
 
@@ -16,7 +16,7 @@ __all__ = ["LOCAL", "check_on", "cluster_address", "is_remote", "require_cluster
 CONNECT_SECONDS = 5.0
 
 LOCAL = "local"
-"""The place of the threads of this process."""
+"""The value of `on` for threads of this process."""
 
 
 def check_on(on: str) -> None:
@@ -29,7 +29,7 @@ def check_on(on: str) -> None:
     """
     if on == LOCAL:
         return
-    if not re.fullmatch(PLACES, on):
+    if not re.fullmatch(EXECUTOR_PATTERN, on):
         raise SettingsError(
             f"`on` must be local, ray, or ray://HOST:PORT of a running cluster; got {on!r}."
         )
@@ -49,7 +49,7 @@ def cluster_address(on: str) -> str:
 
 
 def require_cluster(on: str | None) -> None:
-    """Check that a place can be used, in seconds: before the long work, without joining it.
+    """Check in seconds, before the long work, that something listens at a cluster's address.
 
     Raises
     ------
