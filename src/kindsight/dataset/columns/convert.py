@@ -163,8 +163,18 @@ def count_pairs(first: Sequence[Any], second: Sequence[Any]) -> Counter[tuple[An
     """Return the number of rows of each pair of values of two columns."""
     one, two = as_codes(first), as_codes(second)
     width = len(two.names) + 1
-    pairs = (one.codes.astype(np.int64) % (len(one.names) + 1)) * width
-    found, counts = np.unique(pairs + two.codes.astype(np.int64) % width, return_counts=True)
+    size = (len(one.names) + 1) * width
+    if size > BLOCK:
+        pairs = (one.codes.astype(np.int64) % (len(one.names) + 1)) * width
+        found, counts = np.unique(pairs + two.codes.astype(np.int64) % width, return_counts=True)
+    else:
+        counts = np.zeros(size, np.int64)
+        for start in range(0, len(one), BLOCK):
+            rows = slice(start, start + BLOCK)
+            pairs = (one.codes[rows].astype(np.int64) % (len(one.names) + 1)) * width
+            counts += np.bincount(pairs + two.codes[rows].astype(np.int64) % width, minlength=size)
+        found = np.flatnonzero(counts)
+        counts = counts[found]
     names = zip(_named(one, found // width), _named(two, found % width), strict=True)
     return Counter(dict(zip(names, counts.tolist(), strict=True)))
 

@@ -7,16 +7,16 @@ few as possible.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.splits.disjoint_sets import DisjointSets
 from kindsight.dataset.splits.draw_groups import MAX_BALANCED, draw_groups
-from kindsight.dataset.splits.groups import Group, Groups, connected_components
+from kindsight.dataset.splits.groups import Groups
 
 __all__ = ["choose_groups", "images_per_class"]
 
@@ -76,25 +76,28 @@ def choose_groups(
     - `reserve`: groups of each class that must be left over.
     - `exact`: what `wanted` was rounded from.
     """
-    chosen = [np.zeros(0, np.int64)]
+    chosen = np.zeros(groups.counts.n, np.bool_)
+    singles = [np.zeros(0, np.int64)]
     for some, classes in _independent(groups):
-        chosen += _Choice(some, groups.singles, classes, wanted, reserve, exact).run()
-    return np.concatenate(chosen)
+        choice = _Choice(groups, some, classes, wanted, reserve, exact)
+        singles += choice.run()
+        chosen[some] = choice.chosen
+    return np.concatenate([groups.rows[np.repeat(chosen, np.diff(groups.starts))], *singles])
 
 
-def _independent(groups: Groups) -> Iterator[tuple[list[Group], list[int]]]:
-    """Yield large groups with their classes, so that no class is in two of these lists."""
-    pairs = [(i, k) for i, group in enumerate(groups.large) for k in group.counts]
-    pairs += [(-1 - k, k) for k in groups.singles]
-    component = connected_components([i for i, _ in pairs], [k for _, k in pairs]).tolist()
-    members: defaultdict[int, dict[int, Group]] = defaultdict(dict)
-    classes: defaultdict[int, set[int]] = defaultdict(set)
-    for (i, k), number in zip(pairs, component, strict=True):
-        if i >= 0:
-            members[number][i] = groups.large[i]
-        classes[number].add(k)
-    for number, some in classes.items():
-        yield list(members[number].values()), sorted(some)
+def _independent(groups: Groups) -> Iterator[tuple[NDArray[np.int64], list[int]]]:
+    """Yield groups of several images with their classes, so that no class is in two of these."""
+    counts = groups.counts
+    first = counts.classes[counts.starts[:-1]]
+    present = np.unique(np.concatenate([counts.classes, np.array([*groups.singles], np.int64)]))
+    sets = DisjointSets(int(present.max(initial=-1)) + 1)
+    sets.merge(np.column_stack([np.repeat(first, np.diff(counts.starts)), counts.classes]))
+    root = sets.roots()
+    by_root = np.argsort(root[first], kind="stable")
+    roots, starts = np.unique(root[first][by_root], return_index=True)
+    members = dict(zip(roots.tolist(), np.split(by_root, starts[1:]), strict=False))
+    for k in np.unique(root[present]).tolist():
+        yield members.get(k, by_root[:0]), present[root[present] == k].tolist()
 
 
 class _Choice:
@@ -102,31 +105,28 @@ class _Choice:
 
     def __init__(
         self,
-        large: Sequence[Group],
-        singles: Mapping[int, NDArray[np.int64]],
+        groups: Groups,
+        some: NDArray[np.int64],
         classes: list[int],
         wanted: Mapping[int, int],
         reserve: int,
         exact: Mapping[int, Fraction],
     ) -> None:
-        self.large = large
-        self.single = [singles.get(k, np.zeros(0, np.int64)) for k in classes]
-        self.counts = np.array(
-            [[group.counts.get(k, 0) for k in classes] for group in self.large], np.int64
-        ).reshape(-1, len(classes))
+        self.keys = groups.keys[some]
+        self.counts = groups.counts.take(some, np.array(classes))
+        self.single = [groups.singles.get(k, np.zeros(0, np.int64)) for k in classes]
         self.singles = np.array(list(map(len, self.single)), np.int64)
         self.wanted = np.array([wanted[k] for k in classes], np.int64)
         self.exact = np.array([float(exact[k]) for k in classes])
         self.reserve = reserve
-        self.groups_of = (self.counts > 0).sum(axis=0)
-        self.chosen = np.zeros(len(self.large), np.bool_)
+        self.groups_of = np.bincount(self.counts.classes, minlength=len(classes))
+        self.chosen = np.zeros(len(some), np.bool_)
         self.drawn = self.wanted  # images that the groups are to have
 
     def run(self) -> list[NDArray[np.int64]]:
-        """Return the rows of the chosen groups, and of chosen single images."""
-        if self.large:
-            keys = [group.key for group in self.large]
-            self.chosen, completing = draw_groups(keys, self.counts, self.singles, self.wanted)
+        """Choose groups; return the rows of chosen single images of each class."""
+        if len(self.chosen):
+            self.chosen, completing = draw_groups(self.keys, self.counts, self.singles, self.wanted)
             self.drawn = self.wanted - completing
             self.exchange()
             invalid, off, drift, _ = self.rank(*self.sums())
@@ -134,19 +134,11 @@ class _Choice:
             if invalid or (off and few) or (drift > 1 and len(self.wanted) == 1):
                 self.search()
         need, _ = self.single_images(*self.sums())
-        result = [
-            np.array(group.rows, np.int64)
-            for group, chosen in zip(self.large, self.chosen, strict=True)
-            if chosen
-        ]
-        return result + [
-            rows[: max(0, n)] for rows, n in zip(self.single, need.tolist(), strict=True)
-        ]
+        return [rows[: max(0, n)] for rows, n in zip(self.single, need.tolist(), strict=True)]
 
     def sums(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the images and the groups of each class in the chosen groups."""
-        some = self.counts[self.chosen]
-        return some.sum(axis=0), (some > 0).sum(axis=0)
+        return self.counts.sums(self.chosen, len(self.wanted))
 
     def single_images(
         self, images: NDArray[np.int64], groups: NDArray[np.int64]
@@ -191,39 +183,42 @@ class _Choice:
         No group is added or removed without another: small groups would be added more often than
         removed, since most groups are outside. The reverse of an exchange is as likely as itself.
         """
+        width = int((MAX_PAIRS / len(self.wanted)) ** 0.5) + 1
+        images, groups = self.sums()
         while True:
-            images, groups = self.sums()
             now = self.rank(images, groups)
             need, invalid = self.single_images(images, groups)
             if not invalid.any() and (images + need == self.wanted).all() and not now[2]:
                 return
-            width = int((MAX_PAIRS / len(self.wanted)) ** 0.5) + 1
             inside = np.flatnonzero(self.chosen)[:width]
             outside = np.flatnonzero(~self.chosen)[:width]
             if not len(inside) or not len(outside):
                 return
-            rank, pair = self._best_pair(images, groups, inside, outside)
+            removed, added = (
+                self.counts.dense(some, len(self.wanted)) for some in (inside, outside)
+            )
+            rank, (i, j) = self._best_pair(images, groups, removed, added)
             if rank >= now:
                 return
-            self.chosen[list(pair)] ^= True
+            self.chosen[[inside[i], outside[j]]] ^= True
+            images = images - removed[i] + added[j]
+            groups = groups - (removed[i] > 0) + (added[j] > 0)
 
     def _best_pair(
         self,
         images: NDArray[np.int64],
         groups: NDArray[np.int64],
-        inside: NDArray[np.int64],
-        outside: NDArray[np.int64],
+        removed: NDArray[np.int64],
+        added: NDArray[np.int64],
     ) -> tuple[_Rank, tuple[int, int]]:
-        """Return the best exchange, the first of equals, with its rank."""
-        there = (self.counts > 0).astype(np.int64)
+        """Return the rank of the best exchange, the first of equals, and what it exchanges."""
         found = self.ranks(
-            images - self.counts[inside][:, None] + self.counts[outside][None],
-            groups - there[inside][:, None] + there[outside][None],
+            images - removed[:, None] + added[None],
+            groups - np.sign(removed)[:, None] + np.sign(added)[None],
         )
         best = int(np.lexsort([column.ravel() for column in reversed(found)])[0])
         invalid, off, drift, distance = (column.ravel()[best].item() for column in found)
-        i, j = divmod(best, len(outside))
-        return (invalid, off, drift, distance), (int(inside[i]), int(outside[j]))
+        return (invalid, off, drift, distance), divmod(best, len(added))
 
     def search(self) -> None:
         """Find the change of fewest groups that leads to good sums of images.
@@ -236,9 +231,11 @@ class _Choice:
         start = (*self.sums()[0].tolist(), 0)
         # Images per class, and groups added -> number of changed groups, and these as bits.
         reached: dict[tuple[int, ...], tuple[int, int]] = {start: (0, 0)}
-        for bit in range(min(len(self.large), MAX_GROUPS)):
-            sign = -1 if self.chosen[bit] else 1
-            step = [*(sign * self.counts[bit]).tolist(), sign]
+        bits = min(len(self.chosen), MAX_GROUPS)
+        signs = np.where(self.chosen[:bits], -1, 1)
+        signed = signs[:, None] * self.counts.dense(np.arange(bits), len(self.wanted))
+        for bit in range(bits):
+            step = [*signed[bit].tolist(), int(signs[bit])]
             for total, (n, changed) in list(reached.items()):
                 following = tuple(have + more for have, more in zip(total, step, strict=True))
                 if reached.get(following, (MAX_GROUPS + 1, 0))[0] > n + 1:
@@ -249,9 +246,9 @@ class _Choice:
                 near = np.argsort(distance, kind="stable")[:MAX_SUMS]
                 reached = {totals[i]: reached[totals[i]] for i in near.tolist()}
         found = list(reached.values())
-        bits = min(len(self.large), MAX_GROUPS)
-        changes = np.array([[changed >> i & 1 for i in range(bits)] for _, changed in found])
-        signed = np.where(self.chosen[:bits, None], -self.counts[:bits], self.counts[:bits])
+        changes: NDArray[np.int64] = np.array(
+            [[changed >> i & 1 for i in range(bits)] for _, changed in found], np.int64
+        )
         images, groups = self.sums()
         ranks = self.ranks(images + changes @ signed, groups + changes @ np.sign(signed))
         number = np.array([n for n, _ in found])

@@ -12,10 +12,12 @@ groups and single images.
 from __future__ import annotations
 
 import hashlib
-from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kindsight.dataset.splits.group_counts import GroupCounts
 
 __all__ = ["draw_groups"]
 
@@ -26,12 +28,13 @@ MAX_SHARED_STEPS = 16
 """Steps in which one group is decided against all smaller ones. Limits the run time."""
 
 _DECIDED = 1e-9  # a chance this close to 0 or 1 is decided
-_ZERO = 1e-9  # a pivot this small is 0
+_ZERO = 1e-9  # a pivot this small is 0, relative to the largest number of its column above 1
+_BLOCK = 1 << 16  # groups whose products are computed at a time
 
 
 def draw_groups(
-    keys: list[bytes],
-    counts: NDArray[np.int64],
+    keys: NDArray[np.uint8],
+    counts: GroupCounts,
     singles: NDArray[np.int64],
     wanted: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -39,9 +42,9 @@ def draw_groups(
 
     Groups with more images of a class than wanted, by two or more, are not drawn.
 
-    - `keys`: a random key of each of the n groups, at least one; the result is a function of these
-      and the numbers.
-    - `counts`: images of each class in each group, (n, classes).
+    - `keys`: a random key of each of the n groups, at least one, uint8 (n, 16), ascending; the
+      result is a function of these and the numbers.
+    - `counts`: images of each class in each group.
     - `singles`: images of each class without a group, (classes,).
     - `wanted`: images wanted of each class, (classes,).
 
@@ -53,33 +56,49 @@ def draw_groups(
         unless groups are too large or single images too few.
     """
     chance, single_chance = _chances(counts, singles, wanted)
-    balanced = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[:MAX_BALANCED])
-    sizes = counts[:, balanced].sum(axis=1).tolist()
-    order = sorted(range(len(keys)), key=lambda i: (-sizes[i], keys[i]))
-    pools = balanced[singles[balanced] > 0]
-    drawing = _Drawing(
-        np.concatenate([chance[order], single_chance[pools]]),
-        np.concatenate([counts[order], np.diag(singles)[pools]])[:, balanced].T.astype(np.float64),
-        [keys[i] for i in order],
-    )
+    total, _ = counts.sums(np.ones(counts.n, np.bool_), len(singles))
+    balanced = np.sort(np.argsort(-total, kind="stable")[:MAX_BALANCED])
+    some = counts.take(np.arange(counts.n), balanced)
+    sizes = some.group_sums(some.images)
+    order = np.argsort(-sizes, kind="stable")  # of equal size: in the order of the keys
+    some = some.take(order, np.arange(len(balanced)))
+    pools = np.flatnonzero(singles[balanced])
+    largest = max(some.images.max(initial=0), singles.max())
+    images = np.zeros((len(balanced), counts.n + len(pools)), np.min_scalar_type(largest))
+    images[some.classes, some.groups] = some.images
+    images[pools, counts.n + np.arange(len(pools))] = singles[balanced[pools]]
+    pools = balanced[pools]
+    drawing = _Drawing(np.concatenate([chance[order], single_chance[pools]]), images, keys[order])
     drawing.run()
-    drawn = np.zeros(len(keys), np.bool_)
-    drawn[order] = drawing.chance[: len(keys)] > 0.5
-    single_chance[pools] = drawing.chance[len(keys) :]
+    drawn = np.zeros(counts.n, np.bool_)
+    drawn[order] = drawing.chance[: counts.n] > 0.5
+    single_chance[pools] = drawing.chance[counts.n :]
     completing = np.floor(single_chance * singles + drawing.uniform()).astype(np.int64)
     return drawn, np.minimum(completing, singles)
 
 
 def _chances(
-    counts: NDArray[np.int64], singles: NDArray[np.int64], wanted: NDArray[np.int64]
+    counts: GroupCounts, singles: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the chance of each group, and of each class's single images, to be drawn."""
-    able = (counts <= wanted + 1).all(axis=1)
-    there = counts[able].sum(axis=0) + singles
+    too_many = counts.images > wanted[counts.classes] + 1
+    able = counts.group_sums(too_many) == 0
+    there = counts.sums(able, len(singles))[0] + singles
     fraction = np.minimum(1.0, wanted / np.maximum(there, 1))
-    chance = np.where(able, (counts * fraction).sum(axis=1) / counts.sum(axis=1), 0.0)
-    rest = (wanted - (chance[:, None] * counts).sum(axis=0)) / np.maximum(singles, 1)
-    return chance, np.clip(rest, 0.0, 1.0)
+    chance = counts.group_sums(counts.images * fraction[counts.classes])
+    chance = np.where(able, chance / counts.group_sums(counts.images), 0.0)
+    expected = np.bincount(
+        counts.classes, chance[counts.groups] * counts.images, minlength=len(singles)
+    )
+    return chance, np.clip((wanted - expected) / np.maximum(singles, 1), 0.0, 1.0)
+
+
+class _Rest(NamedTuple):
+    """Groups and single images whose chances change together."""
+
+    units: NDArray[np.int64]
+    products: NDArray[np.float64]  # of their images of each two classes, relative to their sizes
+    present: NDArray[np.int64]  # how many have images of each class
 
 
 class _Drawing:
@@ -91,72 +110,98 @@ class _Drawing:
     """
 
     def __init__(
-        self, chance: NDArray[np.float64], images: NDArray[np.float64], keys: list[bytes]
+        self, chance: NDArray[np.float64], images: NDArray[np.integer[Any]], keys: NDArray[np.uint8]
     ) -> None:
         self.chance, self.images, self.keys = chance, images, keys
-        self.sizes = images.sum(axis=0)
-        self.key, self.number = keys[0], 0  # of the next random number
+        self.sizes = images.sum(axis=0, dtype=np.int64)
+        self.key, self.number = keys[0].tobytes(), 0  # of the next random number
 
-    def undecided(self, units: list[int]) -> list[int]:
-        return [i for i in units if _DECIDED < self.chance[i] < 1 - _DECIDED]
+    def undecided(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        chance = self.chance[units]
+        return units[(chance > _DECIDED) & (chance < 1 - _DECIDED)]
 
     def run(self) -> None:
         """Decide all groups."""
-        n = len(self.keys)
-        left: list[int] = []
-        groups = self.undecided(list(range(n)))
-        for _, some in groupby(groups, key=lambda i: int(self.sizes[i]).bit_length()):
-            tier = list(some)
+        left = np.zeros(0, np.int64)
+        groups = self.undecided(np.arange(len(self.keys)))
+        bits = np.frexp(self.sizes[groups])[1]  # of the size's binary number
+        for tier in np.split(groups, np.flatnonzero(np.diff(bits)) + 1) if len(groups) else []:
             left = self.decide_among(left, self.undecided(tier))
-            rest = list(range(tier[-1] + 1, len(self.chance)))
-            for unit in left:
-                self.decide_against(unit, rest)
-            left = self.undecided(left)
-        while left:
+            if len(left):
+                rest = self.rest_of(self.undecided(np.arange(tier[-1] + 1, len(self.chance))))
+                for unit in left.tolist():
+                    rest = self.decide_against(unit, rest)
+                left = self.undecided(left)
+        while len(left):
             # No step preserves the numbers of all classes: give up the class with the fewest
             # images.
-            rows = np.argsort(-self.images[:, left].sum(axis=1), kind="stable")[: len(left) - 1]
-            self.step(left, _null_vector(self.images[:, left][rows]))
+            images = self.images[:, left].astype(np.float64)
+            rows = np.argsort(-images.sum(axis=1), kind="stable")[: len(left) - 1]
+            self.step(left, _null_vector(images[rows]))
             left = self.undecided(left)
 
-    def decide_among(self, active: list[int], waiting: list[int]) -> list[int]:
+    def decide_among(
+        self, active: NDArray[np.int64], waiting: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Decide groups, in order, and return those that are left, at most one for each class."""
         rows = len(self.images)
-        for unit in waiting:
-            active = [*active, unit]
-            self.key, self.number = self.keys[unit], 0
+        for unit in waiting.tolist():
+            active = np.append(active, unit)
+            self.key, self.number = self.keys[unit].tobytes(), 0
             if len(active) > rows:
-                self.step(active, _null_vector(self.images[:, active]))
+                self.step(active, _null_vector(self.images[:, active].astype(np.float64)))
                 active = self.undecided(active)
         return active
 
-    def decide_against(self, unit: int, rest: list[int]) -> None:
-        """Decide a group by changing the chances of all others equally, as far as possible."""
-        for _ in range(MAX_SHARED_STEPS):
-            rest = self.undecided(rest)
-            if not rest or not self.undecided([unit]):
-                return
-            part = self.images[:, rest]
-            there = part.any(axis=1)
-            if self.images[~there, unit].any():
-                return  # images of a class that no other group has
-            share = part / np.maximum(self.sizes[rest], 1)
-            whole = np.concatenate([(part @ share.T)[:, there], self.images[:, [unit]]], axis=1)
-            change = _null_vector(whole[there])
-            if change[-1] == 0.0:
-                return
-            others = (share[there] * change[:-1, None]).sum(axis=0)
-            self.step([*rest, unit], np.append(others, change[-1]))
+    def rest_of(self, units: NDArray[np.int64]) -> _Rest:
+        """Return some groups and single images with their products."""
+        rows = len(self.images)
+        products, present = np.zeros((rows, rows)), np.zeros(rows, np.int64)
+        for start in range(0, len(units), _BLOCK):
+            some = units[start : start + _BLOCK]
+            images = self.images[:, some].astype(np.float64)
+            products += images @ (images / np.maximum(self.sizes[some], 1)).T
+            present += np.count_nonzero(images, axis=1)
+        return _Rest(units, products, present)
 
-    def step(self, units: list[int], change: NDArray[np.float64]) -> None:
+    def decide_against(self, unit: int, rest: _Rest) -> _Rest:
+        """Decide a group by changing the chances of all others equally, as far as possible.
+
+        Returns the others that are undecided then.
+        """
+        own = self.images[:, unit].astype(np.float64)
+        for _ in range(MAX_SHARED_STEPS):
+            there = rest.present > 0
+            if not len(rest.units) or not len(self.undecided(np.array([unit]))):
+                break
+            if own[~there].any():
+                break  # images of a class that no other group has
+            change = _null_vector(
+                np.column_stack([rest.products[np.ix_(there, there)], own[there]])
+            )
+            if change[-1] == 0.0:
+                break
+            factors = np.zeros(len(own))
+            factors[there] = change[:-1]
+            others = [
+                factors @ self.images[:, some] / np.maximum(self.sizes[some], 1)
+                for some in np.split(rest.units, range(_BLOCK, len(rest.units), _BLOCK))
+            ]
+            self.step(np.append(rest.units, unit), np.append(np.concatenate(others), change[-1]))
+            left = self.undecided(rest.units)
+            gone = self.rest_of(np.setdiff1d(rest.units, left, assume_unique=True))
+            rest = _Rest(left, rest.products - gone.products, rest.present - gone.present)
+        return rest
+
+    def step(self, units: NDArray[np.int64], change: NDArray[np.float64]) -> None:
         """Change chances up or down, with probabilities that leave each the same on average."""
+        used = np.abs(change) > _ZERO
+        units, change = units[used], change[used]
         now = self.chance[units]
         up, down = _room(now, change), _room(now, -change)
         moved = now + (up if self.uniform() * (up + down) < down else -down) * change
-        moved[np.abs(change) <= _ZERO] = now[np.abs(change) <= _ZERO]
         # At least one is decided, whatever the rounding error.
-        ends = np.minimum(moved, 1 - moved)
-        bound = max(_DECIDED, float(ends[np.abs(change) > _ZERO].min()))
+        bound = max(_DECIDED, float(np.minimum(moved, 1 - moved).min()))
         moved[moved <= bound] = 0.0
         moved[moved >= 1 - bound] = 1.0
         self.chance[units] = moved
@@ -171,32 +216,21 @@ class _Drawing:
 def _null_vector(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a vector x with ``matrix @ x == 0`` that is not 0, for more columns than rows.
 
-    By elimination; the first columns that suffice have values, the others 0.
+    The first columns that depend on each other have values, the last of them 1; the others have 0.
     """
     rows, columns = matrix.shape
-    work = matrix.copy()
-    pivots: list[int] = []
-    for column in range(columns):
-        row = len(pivots)
-        free = row == rows
-        if not free:
-            best = row + int(np.abs(work[row:, column]).argmax())
-            free = abs(work[best, column]) <= _ZERO
-        if free:
-            result = np.zeros(columns)
-            result[pivots] = -work[: len(pivots), column]
-            result[column] = 1.0
-            return result
-        work[[row, best]] = work[[best, row]]
-        work[row] /= work[row, column]
-        others = np.arange(rows) != row
-        work[others] -= np.outer(work[others, column], work[row])
-        pivots.append(column)
-    raise AssertionError("a matrix with more columns than rows has a null vector")
+    triangle = np.asarray(np.linalg.qr(matrix, mode="r"), np.float64)
+    # How much of each column is independent of those before.
+    pivots = np.abs(np.diagonal(triangle))
+    bounds = _ZERO * np.maximum(1.0, np.abs(matrix[:, :rows]).max(axis=0, initial=0.0))
+    dependent = np.flatnonzero(pivots <= bounds)
+    column = int(dependent[0]) if len(dependent) else rows
+    result = np.zeros(columns)
+    result[:column] = np.linalg.solve(triangle[:column, :column], -triangle[:column, column])
+    result[column] = 1.0
+    return result
 
 
 def _room(chance: NDArray[np.float64], change: NDArray[np.float64]) -> float:
-    """Return how far `chance` can move by multiples of `change` within 0 and 1."""
-    with np.errstate(divide="ignore"):
-        limits = np.where(change > 0, (1.0 - chance) / change, -chance / change)
-    return float(limits[np.abs(change) > _ZERO].min())
+    """Return how far `chance` can move by multiples of `change`, not 0, within 0 and 1."""
+    return float((((change > 0) - chance) / change).min())

@@ -26,6 +26,7 @@ from kindsight.dataset.splits.groups import (
     content_keys,
     fold_indices,
     group_indices,
+    groups_per_class,
     split_codes,
 )
 from kindsight.dataset.splits.leakage import duplicate_notes
@@ -191,7 +192,8 @@ def _draw_splits(
         split[choose_groups(groups, wanted, reserve, exact)] = SPLITS.index(name)
         left = left[split[left] == SPLITS.index("train")]
     result = CodeColumn(split, SPLITS)
-    present = set(count_pairs(targets[rows].tolist(), result.take(rows)))
+    classes = CodeColumn(targets, range(len(dataset.classes)))
+    present = set(count_pairs(classes.take(rows), result.take(rows)))
     _check_every_class_in_every_split(dataset, present, ["train", *fractions])
     return result
 
@@ -212,11 +214,7 @@ def check_group_counts(
     - `folds`: for cross-validation: the number of folds, in place of `splits`.
     """
     needed = folds or len(splits) + 1
-    targets = dataset.targets[rows]
-    pairs = np.unique(targets * (int(indices.max(initial=0)) + 1) + indices[rows])
-    groups = np.bincount(
-        pairs[pairs >= 0] // (int(indices.max(initial=0)) + 1), minlength=len(dataset.classes)
-    )
+    groups = groups_per_class(dataset.targets[rows], indices[rows], len(dataset.classes))
     found = dict(zip(dataset.classes, groups.tolist(), strict=True))
     counts = count_values(take_rows(dataset.label, rows))
     small = [name for name in dataset.present_classes() if 0 < found[name] < needed]
