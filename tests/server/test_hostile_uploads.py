@@ -12,6 +12,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -249,7 +250,9 @@ def _dribble(connection: socket.socket, piece: bytes):  # type: ignore[no-untype
         try:
             first = connection.recv(1, socket.MSG_PEEK)
         except TimeoutError:
-            connection.sendall(piece)
+            # By now, the server may have answered and closed the connection.
+            with suppress(OSError):
+                connection.sendall(piece)
             continue
         assert first
         connection.settimeout(30)
