@@ -73,6 +73,19 @@ def test_a_stage_that_does_not_advance_repeats_no_line(lines):
     ]
 
 
+def test_the_first_results_of_starting_workers_are_no_speed(lines):
+    written, clock, tell = lines
+    tell("features", 0, 800)
+    for seconds, done in ((25, 1), (10, 81)):
+        clock.now += seconds
+        tell("features", done, 800)
+    assert written == [
+        "Computing features: 0 of 800",
+        "Computing features: 1 of 800",
+        "Computing features: 81 of 800 (2.3/s, 5:11 left)",  # 81 in 35 s
+    ]
+
+
 def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):
     written, _, tell = lines
     tell("odd\x1bstage", 0, 0)

@@ -66,6 +66,10 @@ LINE_SECONDS = 10.0
 VARIABLE = "KINDSIGHT_PROGRESS"
 """Environment variable: with the value ``json``, progress is written as lines of JSON."""
 
+FEW = 32
+"""Steps, or a hundredth of them if that is less, from which on a line states their speed: the first
+may have waited for the start of worker processes."""
+
 JSON_SECONDS = 0.25
 """Least time between two lines of JSON of one stage."""
 
@@ -169,7 +173,8 @@ class LineProgress:
         self._latest[stage] = done, total
         if now - self._last >= LINE_SECONDS and done not in (self._shown, total):
             begun, first = self._begun[stage]
-            self._write(f"{name}: {progress_text(done, total, done - first, now - begun)}")
+            gained = done - first if done - first >= min(FEW, (total or 100 * FEW) / 100) else 0
+            self._write(f"{name}: {progress_text(done, total, gained, now - begun)}")
             self._last, self._shown = now, done
 
 
