@@ -128,9 +128,16 @@ def test_threshold_keeps_the_stated_fraction_of_new_images():
         for _ in range(300)
     ]
     assert np.mean(kept) == pytest.approx(0.95, abs=0.005)
-    # Of 19 images, the 20th of 20 quantiles does not exist: the largest score.
-    assert known_threshold(np.arange(19.0), 0.95) == 18
-    assert known_threshold(np.arange(10.0), 0.95) == 9
+    # Of 19 images, the 20th of 20 quantiles does not exist: the largest score, and a thousandth.
+    assert known_threshold(np.arange(19.0), 0.95) == pytest.approx(18.018)
+    assert known_threshold(np.arange(10.0), 0.95) == pytest.approx(9.009)
+
+
+def test_rounding_in_another_runtime_does_not_make_an_image_unknown():
+    scores = np.array([2.0, -3.0, 5.0])
+    for known_kept, score in ((0.2, -3.0), (0.5, 2.0), (0.9, 5.0)):
+        threshold = known_threshold(scores, known_kept)
+        assert score + 5e-4 * abs(score) < threshold < score + 2e-3 * abs(score)
 
 
 def test_the_part_of_the_bundle():
