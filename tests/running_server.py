@@ -89,7 +89,8 @@ def receive(connection: socket.socket) -> Answer | None:
     data = b""
     while b"\r\n\r\n" not in data:
         try:
-            part = connection.recv(65536)
+            # What follows in the same packet belongs to the next answer.
+            part = connection.recv(1)
         except ConnectionError:
             part = b""
         if not part:
@@ -102,10 +103,10 @@ def receive(connection: socket.socket) -> Answer | None:
     assert "transfer-encoding" not in headers
     length = int(headers.get("content-length", 0))
     while len(body) < length:
-        part = connection.recv(65536)
+        part = connection.recv(length - len(body))
         assert part, "the answer is shorter than its Content-Length"
         body += part
-    return Answer(int(first.split()[1]), headers, body[:length])
+    return Answer(int(first.split()[1]), headers, body)
 
 
 def request(

@@ -361,6 +361,23 @@ def test_the_work_of_a_client_that_is_gone_is_dropped(folder: Path) -> None:
     assert ran == []
 
 
+def test_a_request_with_options_has_the_same_answer_as_one_without(client: TestClient) -> None:
+    # Requests without options do not pass through FastAPI's routing.
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8), COLOURS["blue"]).save(image, "PNG")
+    for path in (PREDICT, "/v1/models/conv/predict"):
+        plain, other = (
+            client.post(path + query, content=image.getvalue(), headers=OCTETS)
+            for query in ("", "?explain=false")
+        )
+        assert plain.status_code == other.status_code == 200
+        assert plain.content == other.content
+        assert plain.headers == other.headers
+    assert problem(client.post("/v1/models/x/predict"), 404) == problem(
+        client.post("/v1/models/x/predict?explain=false"), 404
+    )
+
+
 def test_a_stopping_server_is_not_ready_and_closes_connections(folder: Path) -> None:
     app = app_with(folder)
     with TestClient(app) as client:
@@ -374,16 +391,22 @@ def test_figures_count_by_route_and_label(folder: Path) -> None:
     with TestClient(app_with(folder)) as client:
         client.post(PREDICT, content=read(folder, "red"), headers=OCTETS)
         client.post(PREDICT, content=b"no image", headers=OCTETS)
+        client.post("/v1/models/m/predict?top_k=1", content=b"no image", headers=OCTETS)
+        client.post("/v1/models/m/predict", content=b"no image", headers=OCTETS)
+        client.post("/v1/models/other/predict", content=b"no image", headers=OCTETS)
         for number in range(3):
             client.get(f"/nothing/{number}")
         answer = client.get("/metrics")
         lines = answer.text.splitlines()
     assert answer.headers["content-type"].startswith("text/plain")
+    of_model = "/v1/models/{model}/predict"
     for line in (
         'kindsight_requests_total{method="POST",route="/v1/predict",status="200"} 2.0',
         'kindsight_requests_total{method="GET",route="(none)",status="404"} 3.0',
-        'kindsight_images_total{model="m"} 2.0',
-        'kindsight_image_errors_total{code="not-an-image",model="m"} 1.0',
+        f'kindsight_requests_total{{method="POST",route="{of_model}",status="200"}} 2.0',
+        f'kindsight_requests_total{{method="POST",route="{of_model}",status="404"}} 1.0',
+        'kindsight_images_total{model="m"} 4.0',
+        'kindsight_image_errors_total{code="not-an-image",model="m"} 3.0',
         'kindsight_predictions_total{label="red",model="m",reason=""} 1.0',
         'kindsight_request_seconds_count{route="/v1/predict"} 2.0',
         "kindsight_requests_in_flight 1.0",

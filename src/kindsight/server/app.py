@@ -23,7 +23,7 @@ from kindsight.server.metrics import CONTENT_TYPE, MetricsMiddleware
 from kindsight.server.models import Models, ServedModel
 from kindsight.server.open_inference import InferenceRequest, inference_router
 from kindsight.server.page import page_router
-from kindsight.server.predicting import ModelName, predict_router
+from kindsight.server.predicting import ModelName, PlainPredictions, predict_router
 from kindsight.server.problems import (
     FAILED,
     NOT_FOUND,
@@ -142,6 +142,8 @@ def create_app(
     app.include_router(corrections_router(serving))
     app.include_router(inference_router(serving))
     app.include_router(page_router(settings))
+    # The last one added is the first to see a request.
+    app.add_middleware(PlainPredictions, serving=serving)
     app.add_middleware(Guard, settings=settings, is_stopping=lambda: serving.stopping)
     app.add_middleware(UploadLimits, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=serving.metrics)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kindsight.encoding import valid_json
 from kindsight.errors import ImageError, KindsightError
@@ -25,9 +27,12 @@ from kindsight.server.problems import (
     documented,
 )
 from kindsight.server.serving import Serving
-from kindsight.server.uploads import REQUEST_BODY, Upload
+from kindsight.server.uploads import REQUEST_BODY, ClientGoneError, Upload
 
-__all__ = ["ModelName", "Options", "predict_router", "predict_upload"]
+__all__ = ["ModelName", "Options", "PlainPredictions", "predict_router", "predict_upload"]
+
+PREDICT = "/v1/predict"
+PREDICT_WITH_MODEL = "/v1/models/{model}/predict"
 
 
 class ModelName(BaseModel):
@@ -128,26 +133,8 @@ def predict_router(serving: Serving) -> APIRouter:
     """Return the routes that predict."""
     router = APIRouter(tags=["predictions"])
 
-    async def answer(request: Request, model: LoadedModel, options: Options) -> Response:
-        if options.sets is not None and not model.has_sets:
-            raise ProblemError(
-                UNPROCESSABLE,
-                f"sets: {model.name} has no held-out predictions, which prediction sets are "
-                "measured on. Leave it out, or train again.",
-            )
-        # A request that would be refused anyway is refused before its upload.
-        serving.check_room()
-        images = await uploads.read_uploads(request, serving.settings)
-        pixels = serving.settings.pixels
-        works = [partial(predict_upload, model, upload, options, pixels) for upload in images]
-        found = await serving.run(request, works)
-        serving.metrics.count(model.name, (prediction for prediction, _ in found))
-        head = _to_json({"name": model.name, "version": model.version})
-        body = b'{"model": %b, "predictions": [%b]}' % (head, b", ".join(row for _, row in found))
-        return Response(body, media_type="application/json")
-
     @router.post(
-        "/v1/predict",
+        PREDICT,
         response_model=Predictions,
         responses=OF_IMAGES,
         openapi_extra=REQUEST_BODY,
@@ -158,10 +145,10 @@ def predict_router(serving: Serving) -> APIRouter:
 
         An unreadable image has an `error` in its prediction; the others are not affected.
         """
-        return await answer(request, serving.model(), options)
+        return await _answer(serving, request, serving.model(), options)
 
     @router.post(
-        "/v1/models/{model}/predict",
+        PREDICT_WITH_MODEL,
         response_model=Predictions,
         responses=OF_IMAGES | documented(NOT_FOUND),
         openapi_extra=REQUEST_BODY,
@@ -171,9 +158,70 @@ def predict_router(serving: Serving) -> APIRouter:
         request: Request, model: str, options: Annotated[Options, Query()]
     ) -> Response:
         """Classify images with a model."""
-        return await answer(request, serving.model(model), options)
+        return await _answer(serving, request, serving.model(model), options)
 
     return router
+
+
+class PlainPredictions:
+    """Middleware that answers requests for predictions without options, past FastAPI's layers.
+
+    Routing, options and contexts of FastAPI take as much processor time as the rest of HTTP. The
+    answers are those of the routes of :func:`predict_router`.
+
+    Parameters
+    ----------
+    app : ASGI application
+    serving : Serving
+    """
+
+    def __init__(self, app: ASGIApp, serving: Serving) -> None:
+        self._app = app
+        self._serving = serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        is_plain = scope["type"] == "http" and scope["method"] == "POST"
+        if not is_plain or scope["query_string"]:
+            await self._app(scope, receive, send)
+            return
+        match scope["path"].split("/"):
+            case ["", "v1", "predict"]:
+                route, name = PREDICT, None
+            case ["", "v1", "models", name, "predict"] if name:
+                route = PREDICT_WITH_MODEL
+            case _:
+                await self._app(scope, receive, send)
+                return
+        scope["route"] = SimpleNamespace(path=route)  # by which the metrics count
+        try:
+            model = self._serving.model(name)
+            response = await _answer(self._serving, Request(scope, receive), model, Options())
+        except ClientGoneError:
+            response = Response(status_code=499)
+        await response(scope, receive, send)
+
+
+async def _answer(
+    serving: Serving, request: Request, model: LoadedModel, options: Options
+) -> Response:
+    """Return the answer to a request for predictions."""
+    if options.sets is not None and not model.has_sets:
+        raise ProblemError(
+            UNPROCESSABLE,
+            f"sets: {model.name} has no held-out predictions, which prediction sets are "
+            "measured on. Leave it out, or train again.",
+        )
+    # A request that would be refused anyway is refused before its upload.
+    serving.check_room()
+    images = await uploads.read_uploads(request, serving.settings)
+    pixels = serving.settings.pixels
+    works = [partial(predict_upload, model, upload, options, pixels) for upload in images]
+    found = await serving.run(request, works)
+    serving.metrics.count(model.name, (prediction for prediction, _ in found))
+    head = _to_json({"name": model.name, "version": model.version})
+    body = b'{"model": %b, "predictions": [%b]}' % (head, b", ".join(row for _, row in found))
+    return Response(body, media_type="application/json")
 
 
 def predict_upload(

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from kindsight.errors import KindsightError, UsageError
 from kindsight.server.serving import Serving
 
-__all__ = ["bind", "run_server"]
+__all__ = ["JoiningTransport", "bind", "run_server"]
 
 HEADER_SECONDS = 20.0
 """Time from a request's first byte, or a connection's start, to the end of its headers."""
@@ -176,6 +176,45 @@ class _HeadTooLargeError(Exception):
     """The first line and the headers of a request have too many bytes."""
 
 
+class JoiningTransport:
+    """A transport that sends two writes of one turn of the event loop as one.
+
+    Uvicorn writes the headers and the body of an answer one after the other: two system calls, and
+    two segments that wake the client twice.
+
+    Parameters
+    ----------
+    transport : asyncio.Transport
+    loop : asyncio.AbstractEventLoop
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data with the next write, or at the end of this turn."""
+        self._parts.append(data)
+        if len(self._parts) == 1:
+            self._loop.call_soon(self._flush)
+        else:
+            self._flush()
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+
 class _Protocol(HttpToolsProtocol):
     """Uvicorn's protocol, with limits of the time and size of headers, and of connections."""
 
@@ -186,7 +225,8 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
-        super().connection_made(transport)
+        joining: Any = JoiningTransport(transport, self.loop)
+        super().connection_made(joining)
         if len(self.connections) > MAX_CONNECTIONS:
             self._answer_and_close(*_BUSY)
             return

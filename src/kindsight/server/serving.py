@@ -19,6 +19,12 @@ __all__ = ["Serving"]
 
 Result = TypeVar("Result")
 
+WATCH_AFTER = 0.2
+"""Seconds after which a request whose images still wait is dropped if its client is gone.
+
+To watch a connection is a task of its own, which most requests do not live long enough to need.
+"""
+
 
 class Serving:
     """A server's settings, models, engine and metrics.
@@ -75,27 +81,71 @@ class Serving:
             raise _full(error, len(jobs)) from None
         except RuntimeError:
             raise ProblemError(STOPPING, "The server is stopping. Try another.") from None
-        results = asyncio.gather(*(job.done for job in jobs))
-        gone = loop.create_task(_until_gone(request))
+        outcome = _Outcome(jobs, request, self.settings.seconds)
         try:
-            seconds = self.settings.seconds
-            either: set[asyncio.Future[Any]] = {results, gone}
-            done, _ = await asyncio.wait(
-                either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if results in done:
-                return results.result()
-            if gone in done:
+            if await outcome.ended:
+                return [job.done.result() for job in jobs]
+            if outcome.is_gone:
                 raise ClientGoneError
             raise ProblemError(
                 TIMEOUT,
-                f"The predictions were not complete after {seconds:g} seconds. Send fewer images "
-                "in each request, or try again later.",
+                f"The predictions were not complete after {self.settings.seconds:g} seconds. Send "
+                "fewer images in each request, or try again later.",
             )
         finally:
-            gone.cancel()
-            self.engine.drop([job for job in jobs if not job.done.done()])
-            results.cancel()
+            outcome.close()
+            if unfinished := [job for job in jobs if not job.done.done()]:
+                self.engine.drop(unfinished)
+
+
+class _Outcome:
+    """How the wait for the images of a request ends; `ended` is true if all were predicted.
+
+    Timers and callbacks in place of the tasks of ``asyncio.wait``, which take a sixth of the
+    processor time of a request.
+    """
+
+    def __init__(self, jobs: Sequence[Job], request: Request, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[bool] = loop.create_future()
+        self.is_gone = False
+        self._left = len(jobs)
+        self._watching: asyncio.Task[None] | None = None
+        self._timers = (
+            loop.call_later(seconds, self._end, False),
+            loop.call_later(WATCH_AFTER, self._watch, request),
+        )
+        for job in jobs:
+            job.done.add_done_callback(self._count)
+        if not jobs:
+            self._end(True)
+
+    def close(self) -> None:
+        """Wait no longer."""
+        for timer in self._timers:
+            timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _count(self, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # asyncio logs exceptions that were never retrieved
+        self._left -= 1
+        if not self._left:
+            self._end(True)
+
+    def _watch(self, request: Request) -> None:
+        self._watching = asyncio.get_running_loop().create_task(_until_gone(request))
+        self._watching.add_done_callback(self._note_gone)
+
+    def _note_gone(self, watching: asyncio.Task[None]) -> None:
+        if not watching.cancelled():
+            self.is_gone = watching.exception() is None
+            self._end(False)
+
+    def _end(self, complete: bool) -> None:
+        if not self.ended.done():
+            self.ended.set_result(complete)
 
 
 async def _until_gone(request: Request) -> None:
