@@ -11,7 +11,7 @@ from check_images import context_of, file_of, run, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.checks import CheckContext, RowFeatures
+from kindsight.checks import CheckContext
 from kindsight.checks.duplicates import hash_index
 from kindsight.checks.duplicates.comparing import (
     SharedBackground,
@@ -19,10 +19,8 @@ from kindsight.checks.duplicates.comparing import (
     undo_orientation,
 )
 from kindsight.checks.duplicates.hash_index import NearPairSearch
-from kindsight.checks.duplicates.registration import crop_similarity, register
+from kindsight.checks.duplicates.registration import register
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.checks.rules import duplicates
-from kindsight.checks.rules.duplicates import nearest_pairs
 from kindsight.dataset.splits.disjoint_sets import DisjointSets
 from kindsight.images.hashes import ORIENTATIONS, small_grey
 
@@ -191,23 +189,6 @@ def test_residuals_are_orthogonal_to_the_components():
     assert left == pytest.approx(vectors - inside, abs=1e-4)
 
 
-def test_crops_of_other_images(tmp_path):
-    whole = scene(101, 240, 300)
-    part = whole[30:210, 20:240]  # 55% of the area
-    files = {**OTHERS, "x/whole.jpg": whole, "y/part.jpg": file_of(part)}
-    context = context_of(tmp_path / "photos", tmp_path / "cache", files)
-    assert run("KS305", context).state == "not applicable"
-    paths = context.dataset.path
-    vectors = np.random.default_rng(0).normal(size=(len(paths), 40)).astype(np.float32)
-    vectors[paths.index("y/part.jpg")] = vectors[paths.index("x/whole.jpg")] + 0.1
-    asked = CheckContext(
-        context.dataset,
-        context.measurements,
-        compute_features=lambda: RowFeatures(context.readable_rows, vectors),
-    )
-    assert groups(run("KS305", asked)) == [{"x/whole.jpg", "y/part.jpg"}]
-
-
 # The index against a comparison of all pairs.
 
 
@@ -322,26 +303,3 @@ def test_registration_aligns_bursts():
     for n in range(4):
         assert register(small[n], small_grey(moved(grey[n], n), 64)).correlation > 0.9
         assert register(small[n], small[(n + 1) % 4]).correlation < 0.6
-
-
-def test_similarity_of_crops():
-    grey = cv2.cvtColor(scene(5, 240, 300), cv2.COLOR_RGB2GRAY)
-    whole = small_grey(grey, 64)
-    for rows, columns in ((slice(0, 190), slice(60, 300)), (slice(40, 230), slice(10, 260))):
-        part = grey[rows, columns]
-        assert crop_similarity(whole, small_grey(part, 64), grey.shape, part.shape) > 0.9
-    other = cv2.cvtColor(scene(6, 240, 300), cv2.COLOR_RGB2GRAY)
-    assert crop_similarity(whole, small_grey(other, 64), grey.shape, other.shape) < 0.7
-
-
-def test_approximate_nearest_pairs(monkeypatch):
-    random = np.random.default_rng(0)
-    first = random.normal(size=(1_500, 60)).astype(np.float32)
-    second = first + random.normal(scale=0.4, size=first.shape).astype(np.float32)
-    vectors = np.concatenate([first, second])
-    exact = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
-    planted = {(n, n + 1_500) for n in range(1_500)}
-    assert len(planted & exact) >= 1_490
-    monkeypatch.setattr(duplicates, "EXACT_UP_TO", 10)
-    found = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
-    assert len(found & exact) >= 0.97 * len(exact)

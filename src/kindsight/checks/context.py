@@ -49,6 +49,7 @@ def principal_components(
     seed: int = 0,
     rows: NDArray[np.int64] | None = None,
     dtype: type[np.floating] = np.float32,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Floats:
     """Project features on their principal components, with equal weight for each block.
 
@@ -70,6 +71,8 @@ def principal_components(
         The rows that are used. Default: all.
     dtype : type
         Of the result.
+    progress : callable, optional
+        Called with the number of rows that are projected.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def principal_components(
     for at in range(0, n, BLOCK):
         some = (_unit_blocks(vectors[rows[at : at + BLOCK]], blocks) - mean) / spread
         found[at : at + BLOCK] = some @ directions
+        progress(min(n, at + BLOCK))
     return found
 
 
@@ -176,6 +180,10 @@ def delayed(progress: Progress) -> Progress:
     return show
 
 
+def _not_shown(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
 class Vectors(Protocol):
     """Features in memory, or read where they are indexed: float32 (m, width)."""
 
@@ -241,8 +249,8 @@ class CheckContext:
         One number per row; rows with equal numbers always end up in the same split and have one
         label. Duplicates among them are sought only where they link rows of different numbers.
     progress : callable, optional
-        Called with (stage, done, total) by checks that take longer than two seconds; the stage is
-        ``"duplicates"``.
+        Called with (stage, done, total) by checks that take longer than two seconds; the stages are
+        ``"duplicates"``, ``"neighbours"``, ``"crops"``, ``"alignment"`` and ``"outliers"``.
     """
 
     dataset: ImageDataset
@@ -261,6 +269,11 @@ class CheckContext:
             self._cache[name] = compute()
         found: T = self._cache[name]
         return found
+
+    @property
+    def late_progress(self) -> Progress:
+        """A progress function of a stage that is shown once it has taken two seconds."""
+        return _not_shown if self.progress is None else delayed(self.progress)
 
     @cached_property
     def readable_rows(self) -> NDArray[np.int64]:

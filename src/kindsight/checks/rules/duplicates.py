@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult, Finding
-from kindsight.checks.context import CheckContext, Vectors, principal_components
-from kindsight.checks.duplicates.registration import crop_similarity
+from kindsight.checks.context import CheckContext
+from kindsight.checks.duplicates.crops import find_crops
 from kindsight.checks.duplicates.search import Duplicates, find_duplicates
 from kindsight.dataset.splits.disjoint_sets import DisjointSets
-from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = [
     "Crops", "DuplicatesCheck", "IdenticalFiles", "NearDuplicates", "ReencodedCopies",
-    "RotatedCopies", "find_crops", "group_findings", "nearest_pairs",
+    "RotatedCopies", "group_findings",
 ]  # fmt: skip
-
-# Neighbours compared per image, and their minimum cosine similarity. Crops of 56 to 72% of the area
-# reach 0.17 in sign-digits, 0.55 in cats-dogs.
-NEIGHBOURS = 10
-MIN_COSINE = 0.12
-
-# Minimum correlation after registration, as for near-duplicates.
-MIN_CORRELATION = 0.9
-
-BATCH = 512
-
-# Up to this number of images, all pairs are compared in a second.
-EXACT_UP_TO = 4_000
-
-# Principal components compared. Each is divided by the square root of its standard deviation,
-# because the largest components separate the classes, not images of one class. 99 of 100 crops of
-# sign-digits are then among the first ten neighbours; with unscaled features, 89.
-COMPONENTS = 384
-
-# Clusters that each image belongs to. All crops of sign-digits share one of eight with the whole
-# image; of four, 88 of 100 do.
-CLUSTERS_PER_IMAGE = 8
-
-BLOCK = 512
-
-# Of more images, the components are held as float16: 0.8 KB per image.
-HALF_PRECISION_FROM = 100_000
-
-# Pairs of neighbours gathered before those found twice are dropped, at 32 bytes each.
-WAITING_PAIRS = 4_000_000
 
 
 class DuplicatesCheck(Check):
@@ -186,167 +152,3 @@ class Crops(DuplicatesCheck):
             return self.not_applicable("No image can be read.")
         pairs, values = find_crops(context)
         return self.result(group_findings(self, context, pairs, values), len(context.features.rows))
-
-
-def find_crops(context: CheckContext) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the pairs of images of which one is a crop of the other, other duplicates excluded.
-
-    Returns
-    -------
-    pairs : int64 array (m, 2)
-        Rows of the dataset.
-    values : float64 array (m,)
-        Correlation of each pair, 0 to 1.
-    """
-    return context.cached("crops", lambda: _find(context, find_duplicates(context)))
-
-
-def nearest_pairs(
-    vectors: Vectors,
-    neighbours: int,
-    minimum: float,
-    blocks: Sequence[slice] = (),
-    seed: int = 0,
-) -> NDArray[np.int64]:
-    """Return pairs of nearest neighbours by cosine similarity of their principal components.
-
-    More than 4,000 images are not compared with all others: each image belongs to the eight
-    nearest of about 2 sqrt(n) random centres, and only images with a common centre are compared
-    (an inverted file, as in Jegou, Douze and Schmid 2011, "Product quantization for nearest
-    neighbor search"). The time grows as n ** 1.5.
-
-    - `vectors`: features, (n, width); read in blocks.
-    - `neighbours`: neighbours per image.
-    - `minimum`: minimum cosine similarity.
-    - `blocks`: as for :func:`kindsight.checks.context.principal_components`.
-    - `seed`: seed of the components and centres.
-
-    Returns
-    -------
-    int64 array (m, 2)
-        Distinct pairs, the first index less than the second.
-    """
-    if len(vectors) < 2:
-        return np.empty((0, 2), np.int64)
-    n = len(vectors)
-    # On small matrices, BLAS threads spend more time waiting than computing.
-    with threadpool_limits(1 if n <= EXACT_UP_TO else None, user_api="blas"):
-        unit = _unit_components(vectors, blocks, seed)
-        clusters = [np.arange(n)] if n <= EXACT_UP_TO else _clusters(unit, seed)
-        gathered = _Nearest(n, neighbours * n)
-        for members in clusters:
-            gathered.add(*_pairs_within(unit, members, neighbours, minimum))
-    return gathered.pairs()
-
-
-class _Nearest:
-    """Distinct pairs of neighbours; of too many, those of the highest similarity."""
-
-    def __init__(self, n: int, at_most: int) -> None:
-        self._n, self._at_most = n, at_most
-        self._codes, self._cosines = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        self._waiting = 0
-
-    def add(self, pairs: NDArray[np.int64], cosines: NDArray[np.float32]) -> None:
-        self._codes.append(pairs.min(axis=1) * self._n + pairs.max(axis=1))
-        self._cosines.append(cosines)
-        self._waiting += len(pairs)
-        if self._waiting > WAITING_PAIRS:
-            self._reduce()
-
-    def _reduce(self) -> None:
-        codes, first = np.unique(np.concatenate(self._codes), return_index=True)
-        cosines = np.concatenate(self._cosines)[first]
-        if len(codes) > self._at_most:
-            best = np.sort(np.argsort(-cosines, kind="stable")[: self._at_most])
-            codes, cosines = codes[best], cosines[best]
-        self._codes, self._cosines, self._waiting = [codes], [cosines], 0
-
-    def pairs(self) -> NDArray[np.int64]:
-        """Return the pairs in ascending order, int64 (m, 2)."""
-        self._reduce()
-        return np.stack(np.divmod(self._codes[0], self._n), axis=1)
-
-
-def _find(
-    context: CheckContext, duplicates: Duplicates
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    assert context.features is not None
-    rows, vectors = context.features
-    sets = DisjointSets(len(context.dataset))
-    for pairs in duplicates.pairs.values():
-        sets.merge(pairs)
-    likely = rows[nearest_pairs(vectors, NEIGHBOURS, MIN_COSINE, context.feature_blocks)]
-    sizes = np.stack((context.measurements.height, context.measurements.width), axis=1)
-    found, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
-    with single_threaded_opencv():
-        for at in range(0, len(likely), BATCH):
-            some = likely[at : at + BATCH]
-            some = some[sets.separate(some)]
-            if not len(some):
-                continue
-            different, index = np.unique(some, return_inverse=True)
-            small = context.measurements.small_images(different)[index].reshape(-1, 2, 64, 64)
-            size = [[(int(h), int(w)) for h, w in pair] for pair in sizes[some]]
-
-            def compare(i: int, small=small, size=size) -> float:  # type: ignore[no-untyped-def]
-                (one, other), (one_size, other_size) = small[i], size[i]
-                first = crop_similarity(one, other, one_size, other_size)
-                if first >= MIN_CORRELATION:
-                    return first
-                return crop_similarity(other, one, other_size, one_size)
-
-            value = np.fromiter(map_ordered(compare, range(len(some)), count_cores()), np.float64)
-            confirmed = value >= MIN_CORRELATION
-            sets.merge(some[confirmed])
-            found.append(some[confirmed])
-            values.append(value[confirmed])
-    return np.concatenate(found), np.concatenate(values)
-
-
-def _unit_components(vectors: Vectors, blocks: Sequence[slice], seed: int) -> NDArray[Any]:
-    half = len(vectors) > HALF_PRECISION_FROM
-    dtype = np.float16 if half else np.float32
-    space = principal_components(vectors, blocks, COMPONENTS, seed, dtype=dtype)
-    sample = space if not half else space[:: len(space) // HALF_PRECISION_FROM].astype(np.float32)
-    scale = np.sqrt(sample.std(axis=0)) + np.float32(1e-6)
-    for at in range(0, len(space), BLOCK):
-        some = space[at : at + BLOCK].astype(np.float32) / scale
-        some /= np.linalg.norm(some, axis=1, keepdims=True) + np.float32(1e-9)
-        space[at : at + BLOCK] = some
-    return space
-
-
-def _clusters(unit: NDArray[Any], seed: int) -> list[NDArray[np.int64]]:
-    """Return the members of each centre's cluster."""
-    n = len(unit)
-    count = int(2 * np.sqrt(n))
-    centres = unit[np.sort(random_stream.permutation(seed, "check centres", 0, n)[:count])]
-    centres = centres.astype(np.float32)
-    nearest = np.empty((n, CLUSTERS_PER_IMAGE), np.int32)
-    for at in range(0, n, BLOCK):
-        cosine = unit[at : at + BLOCK].astype(np.float32) @ centres.T
-        order = np.argpartition(-cosine, CLUSTERS_PER_IMAGE, axis=1)
-        nearest[at : at + BLOCK] = order[:, :CLUSTERS_PER_IMAGE]
-    order = np.argsort(nearest.reshape(-1), kind="stable")
-    bounds = np.cumsum(np.bincount(nearest.reshape(-1), minlength=count))[:-1]
-    return [members // CLUSTERS_PER_IMAGE for members in np.split(order, bounds)]
-
-
-def _pairs_within(
-    unit: NDArray[Any], members: NDArray[np.int64], neighbours: int, minimum: float
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the pairs of nearest neighbours among some images, and their cosine similarity."""
-    found, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    k = min(neighbours, len(members) - 1)
-    inside = unit[members].astype(np.float32)
-    for at in range(0, len(members) if k > 0 else 0, BLOCK):
-        cosine = inside[at : at + BLOCK] @ inside.T
-        rows = np.arange(len(cosine))
-        cosine[rows, at + rows] = -2.0
-        best = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(cosine, best, axis=1)
-        row, column = np.nonzero(values >= minimum)
-        found.append(np.stack((members[at + row], members[best[row, column]]), axis=1))
-        cosines.append(values[row, column])
-    return np.concatenate(found), np.concatenate(cosines)

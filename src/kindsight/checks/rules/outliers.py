@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -55,9 +57,17 @@ class Outliers(Check):
         indices = self._distinct(context, features.rows)
         if len(indices) < FEWEST:
             return self.not_applicable(f"There are fewer than {FEWEST} distinct images.")
+        progress = context.late_progress
         with threadpool_limits(1 if len(indices) < THREADED else None, user_api="blas"):
-            space = principal_components(features.vectors, context.feature_blocks, rows=indices)
-            distances = neighbour_distances(space, NEIGHBOURS)
+            n = len(indices)
+            # Reading the features takes about as long as the comparisons.
+            space = principal_components(
+                features.vectors, context.feature_blocks, rows=indices,
+                progress=lambda done: progress("outliers", done // 2, n),
+            )  # fmt: skip
+            distances = neighbour_distances(
+                space, NEIGHBOURS, lambda done: progress("outliers", (n + done) // 2, n)
+            )
         limit, median = tail_limit(distances, FALSE_ALARMS), float(np.median(distances))
         far = np.flatnonzero(distances > limit)
         return self.result(
@@ -87,12 +97,17 @@ def _times(distance: float, median: float) -> str:
     return f"{distance / median:.1f} times" if median > 0 else "above"
 
 
-def neighbour_distances(points: NDArray[np.float32], neighbours: int) -> NDArray[np.float64]:
+def neighbour_distances(
+    points: NDArray[np.float32],
+    neighbours: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float64]:
     """Return the Euclidean distance of each point to its n-th nearest neighbour.
 
     - `points`: float32 array (n, width); of more than :data:`REFERENCE`, a random sample serves as
       neighbours.
     - `neighbours`: rank of the neighbour, from 1.
+    - `progress`: called with the number of points that are done.
 
     Returns
     -------
@@ -112,6 +127,7 @@ def neighbour_distances(points: NDArray[np.float32], neighbours: int) -> NDArray
         inside = np.flatnonzero(own >= 0)
         squared[inside, own[inside]] = np.inf
         found[at : at + BLOCK] = np.partition(squared, neighbours - 1, axis=1)[:, neighbours - 1]
+        progress(min(n, at + BLOCK))
     return np.sqrt(np.maximum(found, 0))
 
 
