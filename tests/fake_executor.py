@@ -25,12 +25,12 @@ class Value:
 class FakeExecutor:
     """Runs tasks on `workers` threads, each with a function of its own.
 
-    Tasks for which `loses` is true are lost each time. `tasks` and `made` count.
+    Tasks for which `loses` is true are lost each time. `tasks`, `made` and `opened` count.
     """
 
     def __init__(self, workers: int = 2, loses: Callable[[Any], bool] | None = None) -> None:
         self.workers, self.loses = workers, loses or (lambda task: False)
-        self.tasks = self.made = self.isolated = 0
+        self.tasks = self.made = self.isolated = self.opened = 0
         self.checked: list[str] = []
 
     def share(self, value: Any) -> Value:
@@ -71,7 +71,9 @@ def use_fake_executor(monkeypatch: Any, **options: Any) -> FakeExecutor:
     @contextmanager
     def opened(on: str) -> Iterator[FakeExecutor]:
         assert on == "ray"
+        executor.opened += 1
         yield executor
 
     monkeypatch.setattr("kindsight.predictor.open_executor", opened)
+    monkeypatch.setattr("kindsight.predictor.require_cluster", lambda on: None)
     return executor

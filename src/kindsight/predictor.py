@@ -38,6 +38,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,7 @@ from kindsight.bundle import Bundle, load_bundle
 from kindsight.dataset.loaders.arrays import single_images
 from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
-from kindsight.distributed import Executor, is_remote, open_executor
+from kindsight.distributed import Executor, is_remote, open_executor, require_cluster
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
 from kindsight.evaluation import to_probabilities
 from kindsight.images.read import MAX_PIXELS, ImageSource
@@ -104,7 +105,8 @@ class Predictor:
         Where images are read and run through the network: ``"local"``, on the threads of this
         process; ``"ray"``, on the Ray cluster of the environment variable RAY_ADDRESS or else on
         one that is started on this machine; or ``"ray://HOST:PORT"``. Predictions and their order
-        are the same. Use the predictor in a ``with`` block, or close it, to leave the cluster.
+        are the same. The cluster is joined with the first image. Use the predictor in a ``with``
+        block, or close it, to leave the cluster.
         :meth:`predict_bytes` and :meth:`predict_here` run in this process.
 
     Raises
@@ -150,11 +152,10 @@ class Predictor:
                 f"{expected[0]} and {expected[1]}. Restore the bundle, or train again."
             )
         self._network = network
-        self._cluster: ExitStack | None = None
+        require_cluster(on)
+        self._on = on if is_remote(on) else None
+        self._cluster = ExitStack()
         self._executor: Executor | None = None
-        if is_remote(on):
-            self._cluster = ExitStack()
-            self._executor = self._cluster.enter_context(open_executor(on))
 
     def __enter__(self) -> Predictor:
         return self
@@ -164,14 +165,13 @@ class Predictor:
 
     def close(self) -> None:
         """Leave the cluster, if there is one; predictions are then made on this machine."""
-        if self._cluster is not None:
-            self._cluster.close()
-        self._cluster = self._executor = None
+        self._cluster.close()
+        self._on = self._executor = None
 
     @property
     def on_cluster(self) -> bool:
         """Whether images are read and run on a cluster."""
-        return self._executor is not None
+        return self._on is not None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -296,10 +296,13 @@ class Predictor:
         self, images: Iterable[tuple[str, Any]], needs: Needs
     ) -> Iterator[tuple[NetworkOutputs, list[Prediction]]]:
         """Yield outputs and predictions of the images, a block at a time, in their order."""
-        if self._executor is not None:
-            worker = self._worker(self._executor, needs)
-            for names, outputs in compute_on(self._executor, worker, images):
-                yield outputs, self._predictions(names, outputs)
+        if self._on is not None:
+            iterator = iter(images)
+            for first in iterator:  # without an image, no cluster is started
+                executor = self._open_executor(self._on)
+                worker = self._worker(executor, needs)
+                for names, outputs in compute_on(executor, worker, chain([first], iterator)):
+                    yield outputs, self._predictions(names, outputs)
             return
 
         def compute(
@@ -315,6 +318,13 @@ class Predictor:
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
             batches = in_batches(enumerate(fetched_ahead(images)), BATCH, self._pool.workers)
             yield from map_ordered(compute, batches, self._pool.workers, AHEAD)
+
+    def _open_executor(self, on: str) -> Executor:
+        """Join or start the cluster, unless that was done before."""
+        if self._executor is None:
+            self._executor = self._cluster.enter_context(open_executor(on))
+        assert self._executor is not None
+        return self._executor
 
     def _worker(self, executor: Executor, needs: Needs) -> NetworkWorker:
         """Send the network to a cluster; return what makes its workers' functions."""

@@ -342,7 +342,10 @@ def test_a_cluster_writes_the_same_bytes(run, tiny, many, monkeypatch, workers):
         Path("out", name).unlink()
     assert run(*given, "--out", "out/", "--on", "ray", input=names).exit_code == 1
     assert written() == first and len(first) == 5
-    assert executor.tasks == 12
+    assert executor.tasks == 12 and executor.opened == 2
+    # Where all parts exist, no cluster is started.
+    assert run(*given, "--out", "out/", "--on", "ray", input=names).exit_code == 1
+    assert executor.tasks == 12 and executor.opened == 2
     sheet = run("predict", tiny, "new", "more.npz", "--sheet", "a.html", "--on", "ray")
     assert sheet.exit_code == 1 and Path("a.html").read_text("utf-8").count("data:image") == 15
 
