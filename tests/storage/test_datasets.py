@@ -246,6 +246,24 @@ def test_the_endpoint_of_a_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -
     access._check_server(access._google_url(), "gs://photos/x")
 
 
+def test_other_file_systems_are_opened_for_their_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftplib.FTP.connect", lambda *_, **__: (_ for _ in ()).throw(refused))
+    refused = ConnectionRefusedError(111, "Connection refused")
+    # fsspec's class fails in its own finalizer if it was not connected.
+    monkeypatch.setattr("fsspec.implementations.ftp.FTPFileSystem.__del__", lambda self: None)
+    with pytest.raises(
+        StorageError, match=r"host\.invalid refused the connection\. Check the addr"
+    ):
+        ImageDataset.open("ftp://user:secret@host.invalid/photos/")
+
+
+def test_the_case_of_a_scheme_does_not_matter(store: str, folder: Path) -> None:
+    upload(folder, "s3://photos/case")
+    expected = rows(ImageDataset.open("s3://photos/case/"))
+    assert rows(ImageDataset.open("S3://photos/case/")) == expected
+    assert read_image("S3://photos/case/red/0.png").shape == (8, 8, 3)
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     code = (
         "import sys\n"

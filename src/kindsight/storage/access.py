@@ -57,6 +57,9 @@ _PACKAGES = {
     **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("remote", "adlfs")),
 }
 
+# Schemes whose file system is the same for all addresses.
+_HOSTLESS = {*_PACKAGES, *_HTTP, "memory", "file", "local"}
+
 _CREDENTIALS = {
     "s3": "Run 'aws configure', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public "
     "bucket, set FSSPEC_S3_ANON=true",
@@ -88,7 +91,7 @@ class _FileSystems:
     """The file systems of this process by scheme."""
 
     lock = threading.Lock()
-    of: dict[tuple[int, str], Any] = {}  # noqa: RUF012 (process-wide on purpose)
+    of: dict[tuple[int, str, str], Any] = {}  # noqa: RUF012 (process-wide on purpose)
 
 
 def forget_file_systems() -> None:
@@ -103,7 +106,9 @@ def file_system(address: str) -> Any:
     Raises MissingExtraError if a package is missing, StorageError if the scheme is unknown.
     """
     scheme = scheme_of(address)
-    key = (os.getpid(), scheme)  # a forked process needs connections of its own
+    # Other file systems are opened for a host, which is the first part of the address.
+    host = "" if scheme in _HOSTLESS else address.partition("://")[2].partition("/")[0]
+    key = (os.getpid(), scheme, host)  # a forked process needs connections of its own
     with _FileSystems.lock:
         if key not in _FileSystems.of:
             _FileSystems.of[key] = _new_file_system(scheme, address)
@@ -124,7 +129,10 @@ def _new_file_system(scheme: str, address: str) -> Any:
         kind = fsspec.get_filesystem_class(scheme)
         if scheme in ("gs", "gcs"):  # looks for credentials on the network, too
             _check_server(_google_url(), address)
-        found = kind(skip_instance_cache=True, **_options(scheme))
+        options = _options(scheme)
+        if scheme not in _HOSTLESS:
+            options = {**kind._get_kwargs_from_urls(address), **options}
+        found = kind(skip_instance_cache=True, **options)
         if _store_of(address) == "az":
             _check_server(getattr(found, "account_url", None) or "", address)
         if getattr(found, "async_impl", False) and hasattr(found, "set_session"):
@@ -240,7 +248,10 @@ def _translated(error: BaseException, address: str) -> Exception:
     statuses = [getattr(link, "status", getattr(link, "code", None)) for link in chain]
     codes = [getattr(link, "response", None) for link in chain]
     code = next((c["Error"].get("Code") for c in codes if isinstance(c, dict) and "Error" in c), "")
-    text = (str(error).splitlines() or [""])[0][:200].strip().rstrip(".") or type(error).__name__
+    lines = str(error).split("\n")
+    # A line that ends in a colon goes on in the next one.
+    text = " ".join(lines[: 1 + lines[0].endswith(":")])[:200].strip().rstrip(".:")
+    text = text or type(error).__name__
     name = shown(address)
     missing = 404 in statuses or 410 in statuses or kinds & _MISSING
     busy = any(isinstance(s, int) and (s == 429 or s >= 500) for s in statuses)
@@ -281,8 +292,9 @@ def _no_server(chain: Sequence[BaseException], address: str, server: str = "") -
         server = f"{host}:{port}" if port and not unknown else str(host)
     name = shown(address)
     check = " Check the network connection"
-    if scheme_of(address) in _HTTP:
+    if scheme_of(address) in _HTTP or scheme_of(address) not in _HOSTLESS:
         check = f" Check the address{' and its port' * (not unknown)}"
+        server = server or urllib.parse.urlsplit(address).hostname or "the server"
     else:
         variables = _ENDPOINTS.get(_store_of(address), ())
         set_by = [name for name in variables if os.environ.get(name)]
@@ -293,7 +305,7 @@ def _no_server(chain: Sequence[BaseException], address: str, server: str = "") -
         return f"{name} could not be reached: the host {server} is unknown.{check}{more}."
     return (
         f"{name} could not be reached: {server} refused the connection.{check}, and that the "
-        "server is running."
+        "server is running. Then run the same command again."
     )
 
 
@@ -338,7 +350,8 @@ def _path(address: str) -> str:
     """Return an address as its file system names it."""
     if "::" in address or "\0" in address:
         raise StorageError(f"{shown(address)} is not a simple address: it must not contain '::'.")
-    return str(file_system(address)._strip_protocol(address))
+    _, _, rest = address.partition("://")
+    return str(file_system(address)._strip_protocol(f"{scheme_of(address)}://{rest}"))
 
 
 def file_info(address: str) -> Entry | None:
