@@ -107,25 +107,26 @@ def _join(address: str) -> None:
     """
     _use_token()
     plain = address.removeprefix("ray://")
+    reasons = []
     try:
         _init(address=plain)
         return
     except _ERRORS as error:
-        first = error
+        reasons.append(f"As the address of its head: {_first_line(error)}")
     try:
-        found = _address_behind_client(plain)
-    except _ERRORS:
-        found = plain
-    try:
-        if found != plain:
-            _init(address=found)
-            return
+        head = _address_behind_client(plain)
     except _ERRORS as error:
-        first = error
+        reasons.append(f"As that of its Ray Client server: {_first_line(error)}")
+    else:
+        try:
+            _init(address=head)
+            return
+        except _ERRORS as error:
+            reasons = [f"Its head {head}: {_first_line(error)}"]
     raise ClusterError(
-        f"Could not join the Ray cluster at {plain}: {_first_line(first)} Check the address, and "
-        "run the command on a machine of the cluster, or make this one a part of it."
-    ) from first
+        f"Could not join the Ray cluster at {plain}. {' '.join(reasons)} Check the "
+        "address, and run the command on a machine of the cluster, or make this one a part of it."
+    )
 
 
 def _address_behind_client(address: str) -> str:
