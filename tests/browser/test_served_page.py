@@ -17,6 +17,7 @@ from PIL import Image
 import tiny_bundle
 import tiny_conv
 from kindsight.export.web.chromium import Chromium
+from kindsight.export.web.pages import read_source
 from running_server import RunningServer, serving
 
 pytestmark = pytest.mark.slow
@@ -122,6 +123,15 @@ def cards(chromium: Chromium) -> list[list[str]]:
         "[...document.querySelectorAll('.card')].map((card) => "
         "[card.title, card.querySelector('.text').textContent])"
     )
+
+
+def test_a_probability_close_to_0_or_1_is_not_shown_as_another(opened) -> None:
+    source = re.sub("^import .*|^export ", "", read_source("dom.js"), flags=re.MULTILINE)
+    shares = [0, 2.7e-5, 0.0005, 0.5, 0.9994, 0.9997, 1]
+    opened.open("about:blank")
+    assert opened.evaluate(f"(() => {{ {source}; return {shares}.map(percent); }})()") == [
+        "0%", "<0.1%", "0.1%", "50.0%", "99.9%", ">99.9%", "100%",
+    ]  # fmt: skip
 
 
 def press(chromium: Chromium, *keys: str) -> None:

@@ -33,10 +33,11 @@ export function named(name, properties = {}) {
   return element("bdi", properties, shown(name));
 }
 
-/** Return a probability as text; only exactly 0 and 1 become 0% and 100%. */
+/** Return a probability as text; only exactly 0 and 1 become 0% and 100%, and others "<0.1%" and ">99.9%". */
 export function percent(share) {
   if (share === 0 || share === 1) return `${100 * share}%`;
-  return `${Math.min(99.9, Math.max(0.1, 100 * share)).toFixed(1)}%`;
+  if (share < 0.0005) return "<0.1%";
+  return share >= 0.9995 ? ">99.9%" : `${(100 * share).toFixed(1)}%`;
 }
 
 /** Return a number with its noun: "1 image", "1,200 images". */

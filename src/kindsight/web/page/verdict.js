@@ -63,7 +63,7 @@ function why(answer, info) {
       ` (${share}).`);
   } else if (answer.reason === "unsure") {
     line.append("Most probable: ", best, ` (${share}). `
-      + `A label needs at least ${percent(info.thresholds.unsure)}.`);
+      + `A label needs at least ${(100 * info.thresholds.unsure).toFixed(1)}%.`);
   } else {
     line.append(`${share} probability`);
   }
