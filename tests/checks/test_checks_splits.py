@@ -58,19 +58,19 @@ def test_classes_missing_from_a_split():
             "error",
             ("Cat ",),
             "cat",
-            "The train split has no image of 'Cat ', the test split has. Is it the class 'cat'?",
+            "The train split has no image of 'Cat ', unlike the test split. Is it the class 'cat'?",
         ),
         (
             "warning",
             ("cat",),
             "Cat ",
-            "The test split has no image of 'cat', the train split has. Is it the class 'Cat '?",
+            "The test split has no image of 'cat', unlike the train split. Is it the class 'Cat '?",
         ),
         (
             "warning",
             ("owl",),
             None,
-            "The test split has no image of 'owl', the train split has.",
+            "The test split has no image of 'owl', unlike the train split.",
         ),
     ]
     assert run("KS503", context(["a", "a"], split=["train", "test"])).state == "passed"

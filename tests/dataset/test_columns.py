@@ -253,7 +253,7 @@ def test_of_very_many_rows_a_sample_of_files_is_checked(tmp_path, monkeypatch):
     assert len(dataset) == 10 and dataset.size == (0,) * 10
     assert dataset.notes == (
         "Of 4 files in 't.csv' that were checked, 2 do not exist; the first is '6.jpg'. They "
-        "are named when they are read.",
+        "are reported when they are read.",
     )
 
 

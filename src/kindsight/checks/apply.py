@@ -44,7 +44,7 @@ RELABEL = ("KS403",)
 """Probable label errors get the suggested label, if it is confident enough."""
 
 RELABEL_CONFIDENCE = 0.9
-"""Default of the least confidence of a suggested label that replaces the label."""
+"""Default of the minimum confidence at which a suggested label replaces the given one."""
 
 CHECK_THIS = "Check this: "
 """Start of the reason of an unchanged row that needs a decision."""
@@ -73,8 +73,8 @@ class Corrections:
     regrouped : frozenset of int
         Rows with a new group.
     uncertain : tuple of Finding
-        Suggested labels that are not confident enough. These rows keep their label; their reason
-        begins with :data:`CHECK_THIS`.
+        Findings whose suggested label is not confident enough. These rows keep their label; their
+        reason begins with :data:`CHECK_THIS`.
     """
 
     dataset: ImageDataset
@@ -150,7 +150,7 @@ def correct(
         Results of the checks. Findings that are not about single images or duplicates change
         nothing.
     confidence : float
-        Least confidence of a suggested label that replaces the label, 0-1.
+        Minimum confidence at which a suggested label replaces the given one, 0-1.
 
     Returns
     -------

@@ -24,7 +24,7 @@ State = Literal["found", "passed", "not applicable", "skipped"]
 Cost = Literal["cheap", "full"]
 
 SEVERITIES = ("error", "warning", "note")
-"""An error makes results wrong or loses images, a warning may, a note is for information."""
+"""An error makes results wrong or loses images; a warning may do so; a note informs."""
 
 STATES = ("found", "passed", "not applicable", "skipped")
 """Not applicable: the dataset lacks what the check needs. Skipped: ignored, or not requested."""
@@ -37,7 +37,7 @@ SUMMARY_FRACTION = 0.25
 dark, scans are bright) and reported once."""
 
 FEWEST = 20
-"""Fewer images than this never get a summary."""
+"""Minimum number of readable images for a summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ def per_image_or_summary(
     extent : float array (n,)
         Severity of the property, the value of each finding; the largest comes first.
     message : callable
-        From a row to its message.
+        Called with a row; returns its message.
     summary : str
         End of a sentence that begins "640 of 2,062 images".
     """

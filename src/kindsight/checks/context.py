@@ -70,7 +70,7 @@ def principal_components(
     rows : int64 array (n,), optional
         The rows that are used. Default: all.
     dtype : type
-        Of the result.
+        dtype of the result.
     progress : callable, optional
         Called with the number of rows that are projected.
 
@@ -247,7 +247,8 @@ class CheckContext:
         Columns of the features by the layer they come from.
     together : int64 array (n,), optional
         One number per row; rows with equal numbers always end up in the same split and have one
-        label. Duplicates among them are sought only where they link rows of different numbers.
+        label. The search for duplicates skips rows with equal numbers, unless they link rows with
+        different numbers.
     progress : callable, optional
         Called with (stage, done, total) by checks that take longer than two seconds; the stages are
         ``"duplicates"``, ``"neighbours"``, ``"crops"``, ``"alignment"`` and ``"outliers"``.

@@ -61,7 +61,7 @@ _MISSING: dict[str, Any] = {
 """Numeric values of an unreadable image."""
 
 SIZE = (224, 224)
-"""Height and width that JPEGs are decoded to at least."""
+"""Minimum height and width to which JPEGs are decoded."""
 
 _AREA = SIZE[0] * SIZE[1]
 _LEVELS = np.arange(256)

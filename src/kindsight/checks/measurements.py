@@ -114,7 +114,7 @@ class Measurements:
     text : mapping of str to object array
         Text columns, each (n,).
     small_images : callable
-        From rows, int64 (m,), to small grey images, uint8 (m, 64, 64).
+        Returns the small grey images, uint8 (m, 64, 64), of rows, int64 (m,).
     """
 
     numeric: NDArray[np.void]
@@ -179,7 +179,7 @@ class MeasurementTable(SqliteFile):
         numeric: NDArray[np.void],
         text: dict[str, NDArray[np.object_]],
     ) -> bool:
-        """Copy measurements into columns; return whether those of all digests are there.
+        """Copy measurements into columns; return whether all digests have measurements.
 
         - `digests`: of each row; None for a row that is left unchanged.
         - `numeric`: records of :data:`NUMERIC`, filled in place.
@@ -294,11 +294,11 @@ class MeasuringObserver:
         return _decode_measured(digest, data, spec, lambda row: self.add([row]))
 
     def for_worker(self) -> Callable[[], CollectedMeasurements]:
-        """Return what makes an observer in a worker process."""
+        """Return the function that makes an observer in a worker process."""
         return CollectedMeasurements
 
     def add(self, rows: list[MeasuredImage]) -> None:
-        """Store measurements, some at a time."""
+        """Store measurements in batches."""
         with self._lock:
             self._rows += rows
             if len(self._rows) >= WRITE_BATCH:

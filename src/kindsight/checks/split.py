@@ -44,9 +44,9 @@ def split_dataset(
     cache : Cache, optional
         Stores the measurements; this machine's cache by default.
     progress : callable, optional
-        Called with (images done, images in all).
+        Called with (images done, number of images).
     **settings
-        Those of :class:`kindsight.dataset.SplitSettings`.
+        The settings of :class:`kindsight.dataset.SplitSettings`.
 
     Returns
     -------

@@ -48,8 +48,8 @@ def as_labels(
       ``"False"``. NaN and other missing values are unknown labels. One-hot rows (n, classes) become
       the numbers of their columns, or the column names of a data frame. A label may be a list.
     - `n`: the required number of labels.
-    - `multi_label`: the handling of an image with several labels; ``"first"``: the first one
-      counts, ``"skip"``: its label is unknown, ``"combine"``: the combination is a class.
+    - `multi_label`: the handling of an image with several labels; ``"first"``: the first one is
+      used, ``"skip"``: its label is unknown, ``"combine"``: the combination is a class.
     - `keep_na_labels`: whether the text ``nan``, to which NumPy and pandas convert a missing value,
       is a class.
 
@@ -67,7 +67,7 @@ def as_labels(
         return ()
     if isinstance(labels, (str, bytes)) or not hasattr(labels, "__len__") or _is_scalar(labels):
         raise DatasetError(
-            "Labels must be a sequence of names or whole numbers, one for each image; got "
+            "Labels must be a sequence of names or integers, one for each image; got "
             f"{type(labels).__name__}."
         )
     if multi_label is not None and multi_label not in MULTI_LABEL:
@@ -219,7 +219,7 @@ def check_not_fractions(
 
 
 def distinct_labels(labels: Any, names: Sequence[str | None]) -> NDArray[Any]:
-    """Return the different labels as they were given, sorted; without those of unknown images.
+    """Return the distinct labels as they were given, sorted, without missing ones.
 
     Parameters
     ----------

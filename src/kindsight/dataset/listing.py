@@ -1,4 +1,4 @@
-"""One folder's image files, and which files are images by their first bytes."""
+"""The image files of one folder; recognising images by their first bytes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Listing(NamedTuple):
     folder: str  # path relative to the walked folder, with ``/``; ``""`` for that folder itself
     # image files directly in this folder, sorted by name; sizes in bytes
     files: Sequence[tuple[str, int]]
-    # drawings, documents and videos: files of known formats that are not read; they make no class
-    # of their own
+    # drawings, documents and videos: files of known formats that are not read; they do not make a
+    # folder a class of their own
     unsupported: Sequence[tuple[str, int]] = ()
 
     @property
@@ -39,7 +39,7 @@ def reason_with_extension(reason: str, name: str) -> str:
 
 
 def why_head(head: bytes, name: str) -> str | None:
-    """Return why a file is ignored by its first bytes; ``""`` for an unsupported format."""
+    """Return why a file is ignored, given its first bytes; ``""`` for an unsupported format."""
     try:
         if detect_format(head) == "PPM":
             # The signature alone, "P1" and a blank, can be the start of a text.

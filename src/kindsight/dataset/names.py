@@ -27,7 +27,7 @@ UNREAD_EXTENSIONS = frozenset(
     {"heic", "heif", "hif", "jxl", "tga", "raw", "dng", "cr2", "cr3", "nef", "nrw", "arw", "orf"}
     | {"raf", "rw2", "pef", "srw"}
 )
-"""Extensions of photos that mostly cannot be read. They count as images, so that a class of such
+"""Extensions of photos that usually cannot be read. They count as images, so that a class of such
 photos causes an error instead of being left out."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
@@ -78,7 +78,7 @@ def quoted(name: str) -> str:
 
 
 def quoted_list(names: Sequence[str], limit: int = 8) -> str:
-    """Return the first `limit` names in quotes, with commas, and how many more there are."""
+    """Return the first `limit` names in quotes, with commas, and the number of further ones."""
     text = ", ".join(quoted(name) for name in names[:limit])
     more = len(names) - limit
     return f"{text} and {more:,} more" if more > 0 else text
@@ -106,9 +106,9 @@ LINK_TO_PARENT = "link to a folder that contains it"
 LINK_REPEATED = "folder that is used already"
 BESIDE_CLASSES = "outside the class folders"
 
-# Users do not expect these to be read: they are counted and listed, without a note.
+# Users do not expect these to be read; they are counted and listed, but not noted.
 _EXPECTED = frozenset(("hidden file", "hidden folder", "system file", "system folder"))
-# These are noted wherever they are: images may be missing.
+# These are noted wherever they occur, because images may be missing.
 _ANYWHERE = frozenset(
     (
         HIDDEN_WITH_IMAGES,

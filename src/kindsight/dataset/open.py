@@ -89,7 +89,7 @@ def open_dataset(
         tar files of images: a folder of them, or one name, ``train-{000..099}.tar``. Without
         labels, also a single image. All of them may be addresses: ``s3://bucket/photos``.
     options : DataOptions, optional
-        Describes data whose structure is not obvious.
+        Options for data whose structure is not obvious.
     labelled : bool
         False: take all images, without labels and splits.
     min_classes : int
@@ -206,9 +206,9 @@ def as_dataset(
     Parameters
     ----------
     X : ImageDataset, str, Path, or sequence or array of paths or images
-        A single path is an image's, or is opened by :func:`kindsight.dataset.open_dataset`.
-        Images that are not paths may be arrays, or all that :func:`kindsight.read_image` reads;
-        they stay in memory.
+        A single path is that of an image, or is opened by :func:`kindsight.dataset.open_dataset`.
+        Images that are not paths may be arrays, or anything that :func:`kindsight.read_image`
+        reads; they stay in memory.
     y : sequence of str or int, optional
         Labels; they replace those of a dataset. A folder or file has its own.
     labelled : bool
@@ -261,7 +261,7 @@ def _as_dataset(
     items = X if isinstance(X, (list, tuple)) else np.atleast_1d(np.asarray(X))
     if len(items) == 0:
         raise DatasetError(f"{_IMAGES_RULE}; got an empty {type(X).__name__}.")
-    # The first item decides; the functions below refuse mixtures.
+    # The first item decides; the functions below reject mixtures.
     if isinstance(items[0], (str, os.PathLike)):
         return from_files(items, y)
     if hasattr(items[0], "__array__") or isinstance(items[0], (list, tuple)):
@@ -284,11 +284,11 @@ def _read(item: Any, i: int) -> NDArray[np.uint8]:
 
 
 _Files = dict[str | None, str | ImageDataset]
-"""The tables or arrays that data consist of: split -> path, or the dataset if it is open."""
+"""The tables or arrays that make up the data: split -> path, or the dataset if it is open."""
 
 
 def _files_of(name: str, options: DataOptions, labelled: bool) -> _Files:
-    """Return the tables or arrays that the data consist of; empty if there are none."""
+    """Return the tables or arrays that make up the data; empty if there are none."""
     if is_shards(name) or (is_file_of_images(name) and is_file(name)):
         return {None: name}
     name = folder_of_tables(name)
@@ -387,7 +387,7 @@ def _open_file(file: str | ImageDataset, options: DataOptions, labelled: bool) -
 def _without_links(
     dataset: ImageDataset, options: DataOptions, roots: Sequence[str]
 ) -> ImageDataset:
-    """Exclude a table's files that are links out of its folder, unless links are followed."""
+    """Exclude a table's files that are links to outside its folder, unless links are followed."""
     if options.follow_links or dataset.arrays is not None or isinstance(dataset.root, str):
         return dataset
     own = str((dataset.root or Path()).absolute())
@@ -453,7 +453,7 @@ def _open_unlabelled_folder(name: str, options: DataOptions, roots: Sequence[str
 
 
 def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset:
-    """Concatenate datasets; each comes with the split of all its rows, or None to leave them.
+    """Concatenate datasets; each is paired with the split of all its rows, or None for its own.
 
     The root is the nearest folder that contains all files; without one (two drives of Windows),
     paths are absolute.
@@ -538,7 +538,7 @@ def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | str | None, l
 
 
 def _more_classes(files: _Files, options: DataOptions) -> str:
-    """Return how to give data that are not class folders more classes."""
+    """Return the advice on adding classes to data that are not class folders."""
     if options.label_from is not None:
         return "Use another `label_from`, or add images of other classes."
     if all(str(file).lower().endswith(ARRAY_ENDINGS) for file in files.values()):
@@ -554,7 +554,7 @@ def _check_classes(
 ) -> ImageDataset:
     """Check that there are enough classes with train images; note classes that splits lack.
 
-    `cure` says how the data get more classes.
+    `cure` is the advice on adding classes.
     """
     names = dataset.present_classes()
     if len(names) < min_classes:

@@ -19,7 +19,7 @@ COLUMNS = ("path", "label", "split", "group")
 """The kinds of columns of a table."""
 
 LONGEST = 255
-"""Characters of a name or path that are searched."""
+"""Maximum number of characters of a name or path that are searched."""
 
 _SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})(?:x(\d{1,5}))?")
 
@@ -109,7 +109,7 @@ class DataOptions:
         The same for the group (a patient, a scene): the group named ``group``, or else the first.
     columns : mapping of str to str, optional
         ``path``, ``label``, ``split`` or ``group`` -> the name of that column in a table; for
-        labels in one-hot columns, their names separated by commas.
+        one-hot labels, the names of their columns separated by commas.
     label_names : sequence of str, optional
         Class names of the labels 0, 1, 2, ...
     label_map : str, optional
@@ -122,7 +122,7 @@ class DataOptions:
     follow_links : bool
         False: ignore links that leave the given folders.
     multi_label : {"first", "skip", "combine"}, optional
-        Handling of an image with several labels: the first one counts, the image is left out, or
+        Handling of an image with several labels: the first one is used, the image is left out, or
         the combination is a class. Such images are an error by default.
     keep_na_labels : bool
         Whether texts such as ``NA`` and ``None`` are labels; they are missing labels by default.
@@ -130,7 +130,8 @@ class DataOptions:
         Encoding of text tables and lists of names; by default UTF-8, or UTF-16 with a byte order
         mark.
     value_range : (low, high), optional
-        The values that become 0 and 255 in arrays that are not uint8; found from them by default.
+        The values that become 0 and 255 in arrays that are not uint8; inferred from them by
+        default.
     """
 
     label_from: str | None = None

@@ -1,8 +1,8 @@
 """Typical size of a dataset's images, and one range of values where samples have over 8 bits.
 
 Files seldom state which value is white: 12-bit data are stored in 16 bits, temperatures as floats.
-Scaled image by image, equal values would get different greys. So the range over a sample of the
-images is used for all of them, in training and in prediction.
+If each image were scaled by itself, equal values would get different greys. Therefore, the range
+over a sample of the images is used for all of them, in training and in prediction.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from kindsight.threads import count_cores, map_ordered
 __all__ = ["describe_range", "typical_range", "typical_sides", "with_value_range"]
 
 SIZE_SAMPLE = 101
-"""Images whose headers are read: a few hundredths of a second."""
+"""Number of images whose headers are read; it takes a few hundredths of a second."""
 
 LARGE_FILE = 400_000
-"""Bytes of a file that is not read and counts as a large image: 200 x 200 pixels of 16-bit RGB have
-240 kB uncompressed."""
+"""Bytes from which a file is not read and counts as a large image: 200 x 200 pixels of 16-bit RGB
+have 240 kB uncompressed."""
 
 
 def typical_sides(dataset: ImageDataset) -> tuple[float, float] | None:
     """Return the median of the images' shorter sides and that of their longer ones, in pixels.
 
-    Infinite where most images are in large files; None if no image is readable.
+    Infinite if most images are large files; None if no image is readable.
     """
     rows = np.linspace(0, len(dataset) - 1, min(SIZE_SAMPLE, len(dataset))).round().astype(int)
     sides = [found for row in rows.tolist() if (found := _sides(dataset, row)) is not None]
@@ -65,21 +65,21 @@ def _sides(dataset: ImageDataset, row: int) -> tuple[float, float] | None:
 
 
 SAMPLE = 32
-"""Files that are sampled; of these, those with more than 8 bits are decoded."""
+"""Number of sampled files; those with more than 8 bits are decoded."""
 
 MANY = 100_000
-"""Rows up to which the sample is evenly spaced in the order of paths; of more, it is taken from so
-many evenly spaced rows."""
+"""Maximum number of rows that are sorted by path to sample evenly. Of more rows, this many evenly
+spaced ones are sorted."""
 
 _ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2")
 """Endings of files that can have more than 8 bits per sample and whose decoder returns them."""
 
 _HEAD = 64
-"""Bytes of a PNG or PGM that state its depth, at least."""
+"""Bytes at the start of a file that suffice for the bit depth of a PNG or PGM."""
 
 
 def typical_range(lows: ArrayLike, highs: ArrayLike) -> ValueRange | None:
-    """Return the range over images, given the least and the greatest value of each.
+    """Return the range over images, given the minimum and maximum of each.
 
     An image that exceeds the median range extends it by at most the width of that range on either
     side, so that a single value cannot make the others black or white. None if all values are

@@ -1,4 +1,4 @@
-"""Search a user's regular expression in names, in a process of its own that can be stopped.
+"""Search names for a user's regular expression, in a separate process that can be stopped.
 
 Python's regular expressions can take exponential time, and nothing stops a search within a process.
 """
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 __all__ = ["SECONDS", "SECONDS_PER_NAME", "SearchTimeoutError", "search_names"]
 
 SECONDS = 10.0
-"""Time limit of a search, in seconds, besides :data:`SECONDS_PER_NAME`."""
+"""Time limit of a search, in seconds, to which :data:`SECONDS_PER_NAME` is added for each name."""
 
 SECONDS_PER_NAME = 0.001
 """Further seconds for each name; usual patterns take 1 to 10 microseconds."""
 
 
 class SearchTimeoutError(Exception):
-    """A search took too long: `seconds`, in the name with the index `index`."""
+    """A search was stopped after `seconds`, at the name with the index `index`."""
 
     def __init__(self, seconds: float, index: int) -> None:
         super().__init__(f"{seconds:.0f} s, in name {index}")
@@ -65,7 +65,7 @@ def _search() -> None:
     for name in names:
         match = pattern.search(name)
         sys.stdout.write(json.dumps(match[group] if match else None) + "\n")
-        sys.stdout.flush()  # the lines written before a time limit say which name took long
+        sys.stdout.flush()  # the number of lines shows the name at which a time limit was reached
 
 
 if __name__ == "__main__":

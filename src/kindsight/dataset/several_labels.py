@@ -21,7 +21,7 @@ MULTI_LABEL = ("first", "skip", "combine")
 
 _COMBINED = "+"
 """Joins labels to a class name. It is not a separator of :func:`several_labels`, so that the name
-is read back as one label."""
+is read back as a single label."""
 
 _SHOWN = 5  # rows named in a message
 _LONGEST = 10_000  # characters of a list in a cell
@@ -33,12 +33,13 @@ def several_labels(values: Collection[str]) -> dict[str, tuple[str, ...]]:
 
     Lists are JSON (``["a", "b"]``), as Python and NumPy print them (``['a' 'b']``), or separated by
     ``|``, ``;``, a comma or blanks. A separated text is a list only if its labels occur in other
-    texts: alone, or for ``|`` and ``;`` also in another position. So ``great tit`` is one label.
+    texts: alone, or for ``|`` and ``;`` also in another position. ``great tit`` is therefore one
+    label.
 
     Parameters
     ----------
     values : collection of str
-        The different texts.
+        The distinct texts.
 
     Returns
     -------
@@ -224,7 +225,7 @@ def choose_labels(
     rows : sequence of tuple of str
         The labels of each row; none for an unlabelled one.
     multi_label : str or None
-        ``"first"``, ``"skip"`` or ``"combine"``; None: rows with several labels are refused.
+        ``"first"``, ``"skip"`` or ``"combine"``; None: rows with several labels are an error.
     where : str
         Name of the labels, for the message.
     location : callable
@@ -254,7 +255,7 @@ def choose_labels(
             f"{where} are multi-label: {len(several):,} of {n_images(len(rows))} "
             f"{'has' if len(several) == 1 else 'have'} several labels: {named}{more}. A classifier "
             "needs one label for each image. Choose how to use these images: "
-            '`multi_label="first"` (the first label counts), `multi_label="skip"` (they are left '
+            '`multi_label="first"` (the first label is used), `multi_label="skip"` (they are left '
             'out) or `multi_label="combine"` (each combination of labels is a class).'
         )
 

@@ -78,7 +78,7 @@ class ImageDataset:
     ignored_files : tuple of IgnoredFile, optional
         The same one by one, at most 100,000: path, reason, label, size.
     notes : tuple of str, optional
-        Findings for the user, one sentence each.
+        Notes for the user, one sentence each.
 
     Raises
     ------
@@ -231,7 +231,7 @@ class ImageDataset:
     def file(self, i: int) -> Path:
         """Return the absolute path of row `i`.
 
-        DatasetError for images in memory, at addresses and in tar files, which have none.
+        DatasetError for images in memory, at addresses and in tar files.
         """
         if self.arrays is not None:
             raise DatasetError(f"Image {i} is in memory and has no file. Use load({i}).")
@@ -245,8 +245,8 @@ class ImageDataset:
     def address(self, i: int) -> str:
         """Return the name by which any process reads row `i`; DatasetError for images in memory.
 
-        The absolute path of a local file; an address; or, in a tar file, the tar file's, the
-        offset and size, and the name in it: ``/photos.tar!512+8192!cat/1.jpg``.
+        The absolute path of a local file; an address; or, for an image in a tar file, the tar
+        file's path, the offset and size, and the name in it: ``/photos.tar!512+8192!cat/1.jpg``.
         :func:`kindsight.images.read.read_bytes` reads all of them.
         """
         path, root = self.path[i], self.root
@@ -292,7 +292,7 @@ class ImageDataset:
             try:
                 return read_bytes(self.address(i))
             except ImageError as error:
-                # Among single links to web servers, dead ones are to be expected.
+                # Some links to web servers are expected to be dead.
                 of_web = self.path[i].startswith(("http://", "https://"))
                 if error.code != "unreachable" or of_web:
                     raise
@@ -381,7 +381,7 @@ class ImageDataset:
             raise ValueError("every image needs a digest: fill in the digest column first")
         total = hashlib.blake2b(digest_size=16)
         for digest, label in _sorted_pairs(self.digest, self.label):
-            # With the label's length, different tables cannot give the same bytes.
+            # The label's length is included so that different tables cannot give the same bytes.
             total.update(f"{digest}:{len(label)}:{label};".encode("utf-8", "surrogatepass"))
         return total.hexdigest()
 

@@ -18,7 +18,7 @@ SIDE = 96
 """Longer side in pixels."""
 
 SHOWN = 10
-"""Images that are shown."""
+"""Number of images that are shown."""
 
 
 def dataset_thumbnails(dataset: Any, count: int = SHOWN) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def encode_thumbnail(image: NDArray[np.uint8], side: int, quality: int = 95) -> 
     image : array
         uint8 (height, width, 3), RGB.
     side : int
-        Most pixels of the longer side.
+        Maximum pixels of the longer side.
     quality : int
         JPEG quality, 0 to 100.
     """

@@ -1,10 +1,10 @@
-"""Walk a folder: its image files, and what is ignored.
+"""Walk a folder: find its image files, and record what is ignored.
 
 A file is an image by its extension or, with another one or none, by its first bytes.
 
-Links are followed. A folder is entered once, whatever the number of links to it, and by its own
-path rather than through a link; so the walk ends, and no folder counts twice. On request, links
-that leave the walked folder are ignored.
+Links are followed. A folder is entered once, whatever the number of links to it, and by its real
+path rather than through a link. The walk therefore ends, and no folder counts twice. On request,
+links that leave the walked folder are ignored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["Listing", "is_inside", "real_prefix", "reason_with_extension", "walk
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link to a folder on Windows
 
 _MAX_HIDDEN_ENTRIES = 1_000
-"""Entries of a hidden folder that are searched for images."""
+"""Maximum number of entries of a hidden folder that are searched for images."""
 
 
 def walk(
@@ -237,7 +237,7 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 
 def _why_content(entry: os.DirEntry[str]) -> str | None:
-    """As :func:`why_head`, of a local file."""
+    """Return why a local file is ignored by its first bytes; see :func:`.why_head`."""
     try:
         with open(entry.path, "rb") as file:  # noqa: PTH123 (called for every such file)
             head = file.read(HEAD_BYTES)

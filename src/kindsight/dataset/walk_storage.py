@@ -25,10 +25,11 @@ __all__ = ["walk_storage"]
 
 MAX_FILES = 20_000_000
 MAX_DEPTH = 64
-"""Limits of a walk, which a storage could make endless."""
+"""Limits of a walk, without which a storage could make it endless."""
 
 _MAX_HEADS = 1_000
-"""Files without the extension of an image whose first bytes are read; further ones are no images.
+"""Maximum number of files without an image extension whose first bytes are read; further ones are
+ignored.
 """
 
 

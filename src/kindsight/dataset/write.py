@@ -20,7 +20,7 @@ __all__ = ["PART_ROWS", "is_parquet", "write_dataset", "write_parquet", "write_t
 PARQUET_ENDINGS = (".parquet", ".pq")
 
 PART_ROWS = 1_000_000
-"""Rows of a part file of a folder: some 20 MB."""
+"""Rows per part file of a folder, about 20 MB."""
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
@@ -56,8 +56,8 @@ def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
 def write_parquet(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
     """Write a dataset as Parquet: one file, or a folder of part files.
 
-    The columns are those of :func:`write_dataset`, and paths are relative to the folder of the
-    file or files.
+    The columns are those of :func:`write_dataset`; paths are relative to the folder of the file or
+    files.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def write_parquet(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(
             f"The parts of a dataset need a new or empty folder; {quoted(str(folder))} is "
-            f"{'not empty' if folder.is_dir() else 'a file'}. Name another one."
+            f"{'not empty' if folder.is_dir() else 'a file'}. Give another folder."
         )
     header, rows = _table(dataset, folder.absolute())
     for number in range(max(1, -(-len(dataset) // PART_ROWS))):

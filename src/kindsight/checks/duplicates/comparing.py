@@ -1,11 +1,11 @@
-"""Compare pairs of images in blocks, without what all images of the dataset have in common.
+"""Compare pairs of images in blocks, without the background that all images share.
 
 Images of solar cells, chips or leaves on one board, or frames of one camera, share a background:
 any two of them correlate strongly, so correlation alone does not identify duplicates. Such a
-dataset shows in the neighbourhood of an image. Duplicates are similar to each other and to nothing
-else, but images with a shared background have many neighbours that are *almost* as similar. For
-these, the principal components of the dataset are projected out, and the residuals must correlate,
-too.
+dataset is recognised by the neighbours of its images. Duplicates are similar to each other and to
+nothing else, but images with a shared background have many neighbours that are *almost* as similar.
+For these, the principal components of the dataset are projected out, and the residuals must
+correlate, too.
 
 Small images are fetched a block of pairs at a time, on the calling thread; blocks are compared on
 all cores.
@@ -35,7 +35,8 @@ SAMPLE = 1_024
 """Images that represent the dataset."""
 
 AT_LEAST = 64
-"""Fewer images have no shared background that could be distinguished from duplicates."""
+"""Minimum number of images: of fewer, a shared background cannot be distinguished from
+duplicates."""
 
 # Correlations at 32 x 32 pixels: as similar as duplicates, and almost as similar.
 SIMILAR, ALMOST_SIMILAR = 0.9, 0.7
@@ -58,7 +59,8 @@ of the size reach 0.70 in elpv, 0.64 in sign-digits, 0.88 in cats-dogs; differen
 correlate like copies have a median of 0.05."""
 
 MIN_ROTATED_RESIDUAL = 0.8
-"""The same for rotated or mirrored copies: a symmetric background leaves many weak similarities."""
+"""The same for rotated or mirrored copies. It is higher: a symmetric background leaves many weak
+similarities."""
 
 MIN_ALIGNED_RESIDUAL = 0.85
 """The same for aligned images: bursts and crops reach 0.92 in sign-digits and cats-dogs, and have a
@@ -79,7 +81,7 @@ class SharedBackground:
     Parameters
     ----------
     small_images : callable
-        From rows, int64 (m,), to small grey images, uint8 (m, 64, 64).
+        Returns the small grey images, uint8 (m, 64, 64), of rows, int64 (m,).
     rows : int64 array (n,)
         Rows of all images that are not blank.
     """
@@ -95,7 +97,7 @@ class SharedBackground:
         self._ambiguous = np.full(1 + int(rows.max(initial=-1)), -1, np.int8)  # -1: unknown
 
     def ambiguous(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return for which pairs, int64 (m, 2), one image has many almost similar neighbours."""
+        """Return whether an image of each pair, int64 (m, 2), has many similar neighbours."""
         if not len(pairs) or len(self._rows) < AT_LEAST or len(self._images) < AT_LEAST:
             return np.zeros(len(pairs), np.bool_)
         different = np.unique(pairs)
@@ -191,7 +193,7 @@ def residual_correlations(
         frames.append((undo_orientation(pairs[:, 0], orientation), pairs[:, 1]))
     residuals = [(background.residuals(one), background.residuals(other)) for one, other in frames]
     values = np.array([correlations(*both) for both in residuals])
-    # The background is removed best in the orientation of most images: the smaller residual.
+    # The orientation of most images removes the background best: the residual is smaller.
     energy = [sum(np.square(one).sum(axis=(1, 2)) for one in both) for both in residuals]
     chosen = np.argmin(energy, axis=0)
     return np.asarray(np.take_along_axis(values, chosen[None], 0)[0], np.float64)
@@ -250,14 +252,14 @@ MIN_SHIFT_CORRELATION = 0.48
 # most 0.55 in cats-dogs and 0.89 in sign-digits, where all hands have one background.
 MIN_ALIGNED_CORRELATION = 0.9
 
-# Maximum pairs that are registered, per image and in total at least.
+# Maximum number of registered pairs: per image, and the minimum of the total.
 REGISTERED_PER_IMAGE, REGISTERED_AT_LEAST = 4, 10_000
 
 BLOCK = 512
 """Pairs compared at once: up to 4 MB of small images."""
 
 AHEAD = 2
-"""Blocks of each thread that wait: small images are large."""
+"""Blocks that wait for each thread; few, because each takes megabytes."""
 
 Pairs = NDArray[np.int64]
 SmallImages = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -269,11 +271,11 @@ class PairComparison:
     Parameters
     ----------
     small_images : callable
-        From rows, int64 (m,), to small grey images, uint8 (m, 64, 64).
+        Returns the small grey images, uint8 (m, 64, 64), of rows, int64 (m,).
     background : SharedBackground
-        Of the dataset.
+        The dataset's background.
     images : int
-        Number of images, which limits the number of registered pairs.
+        Number of images; the number of registered pairs is limited in proportion.
     """
 
     def __init__(

@@ -3,13 +3,14 @@
 Multi-index hashing (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with
 multi-index hashing"). A hash has two halves of 32 bits, and each half two bands of 16. If two
 hashes differ in at most r bits, they differ in at most r // 2 in one half, and there in at most
-r // 4 in one band. For each band the hashes are sorted by it; hashes are compared where its first
-bits differ in at most r // 4, first by the half, then in full: the result is exact.
+r // 4 in one band. The hashes are sorted once by each band. Two hashes are compared if the first
+bits of the band differ in at most r // 4 bits, first by the half, then in full. The result is
+exact.
 
-Sorted hashes make the comparison a matter of contiguous blocks, which threads share. What is found
-is yielded in blocks of bounded size. Beyond a maximum number of comparisons, which many
-similar hashes can reach, fewer bands are looked up; the recall is then measured on a sample of the
-hashes, each compared with all.
+Among sorted hashes, those to compare are contiguous blocks, which are shared among threads. Pairs
+are yielded in blocks of bounded size. Beyond a maximum number of comparisons, which many similar
+hashes can reach, fewer bands are looked up; the recall is then measured on a sample of the hashes,
+each compared with all.
 """
 
 from __future__ import annotations
@@ -34,20 +35,21 @@ BITS = 16
 """Bits of a band."""
 
 KEY_COST = 20_000
-"""Comparisons that take as long as the steps in Python for a key."""
+"""Cost of handling one key in Python, as a number of comparisons."""
 
 COMPARED_PER_HASH = 200_000
 """Maximum comparisons per hash: 0.3 ms on one core, less than a tenth of reading a photograph. 11
-bits of 10 million hashes that have nothing in common need 42,000."""
+bits of 10 million random hashes need 42,000."""
 
 COMPARED_AT_LEAST = 2_000_000_000
-"""The same for all hashes, if they are few."""
+"""Minimum of the total number of comparisons, for few hashes."""
 
 TILE = 1 << 20
-"""Comparisons of a task, at 6 bytes each, and the maximum pairs of a block."""
+"""Comparisons per task, at 6 bytes each; also the maximum number of pairs per block."""
 
 NEIGHBOURS = 64
-"""Hashes in sorted order that each one is compared with if even equal bands are too many."""
+"""Neighbours in sorted order that each hash is compared with if too many hashes have equal
+bands."""
 
 SAMPLE = 1_000
 """Hashes on which recall is measured, fewer if this takes more than RECALL_COMPARISONS."""
@@ -75,7 +77,7 @@ class Recall(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The fraction of the pairs that is found, 0 to 1; 1 without any pair."""
+        """The fraction of the pairs that were found, 0 to 1; 1 if there are no pairs."""
         return self.found / self.pairs if self.pairs else 1.0
 
 
@@ -110,7 +112,7 @@ class _Task(NamedTuple):
 class NearPairSearch:
     """All pairs of hashes within a Hamming distance: an iterable of blocks.
 
-    No pair is there twice, unless `radius` is -1.
+    No pair is yielded twice, unless `radius` is -1.
 
     Parameters
     ----------
@@ -245,7 +247,7 @@ class NearPairSearch:
         return NearPairs(left, right, distance[near])
 
     def _is_found(self, differing: Hashes, bands: int) -> NDArray[np.bool_]:
-        """Return which pairs, by the bits in which they differ, the first bands find."""
+        """Return whether the first bands find each pair, given the bits in which it differs."""
         found = np.zeros(len(differing), np.bool_)
         if self._reach < 0:
             return found
@@ -300,7 +302,7 @@ def _keys(hashes: Hashes, band: int, bits: int) -> NDArray[np.int64]:
 
 
 def _best_bits(first: int, second: int, reach: int) -> int:
-    """Return how many first bits of a band are the key: few hashes have few keys."""
+    """Return the number of first bits of a band that form the key: fewer for fewer hashes."""
 
     def cost(bits: int) -> float:
         masks = sum(math.comb(bits, count) for count in range(reach + 1))
@@ -324,7 +326,7 @@ def _masks(bits: int, reach: int) -> NDArray[np.int64]:
 def _neighbour_counts(
     keys: NDArray[np.int64], counts: NDArray[np.int64], masks: NDArray[np.int64], own: bool
 ) -> NDArray[np.int64]:
-    """Return with how many hashes those of each key are compared."""
+    """Return the number of hashes with which those of each key are compared."""
     total = np.zeros(len(keys), np.int64)
     for mask in masks.tolist():
         near = keys ^ mask

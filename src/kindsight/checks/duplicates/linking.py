@@ -1,6 +1,6 @@
 """Link rows of similar images into sets with few comparisons.
 
-Thirty frames of one video give 435 pairs of candidates, and 29 comparisons link all of them. As in
+Thirty frames of one video are 435 candidate pairs, but 29 comparisons link them all. As in
 Boruvka's algorithm (1926) each set proposes its most promising pair with another set; the pairs of
 one round are compared together. A set whose comparisons fail proposes one more pair for each
 failure, so that the number of rounds grows with the logarithm of the number of pairs.
@@ -22,7 +22,7 @@ Pairs = NDArray[np.int64]
 
 
 class Compared(NamedTuple):
-    """The result of comparing pairs."""
+    """Result of a comparison of pairs."""
 
     confirmed: NDArray[np.bool_]  # whether each pair is linked
     values: NDArray[np.float64]  # correlation of each pair
@@ -72,7 +72,7 @@ def link_pairs(
 def _proposed(
     roots: NDArray[np.int64], pairs: Pairs, failures: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which pairs are among the first of a set of theirs: one, and one more per failure."""
+    """Return whether each pair is among the first 1 + failures pairs of one of its two sets."""
     allowed = 1 + np.bincount(roots, failures, len(roots)).astype(np.int64)
     ends = roots[pairs].reshape(-1)  # the sets of both rows of each pair
     order = np.argsort(ends, kind="stable")

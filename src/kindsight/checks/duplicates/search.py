@@ -1,6 +1,6 @@
 """Search for duplicates, shared by all checks of duplicates and by the split.
 
-Four kinds, each wider than the one before:
+There are four kinds, each wider than the one before:
 
 ``identical``   the same file, byte for byte
 ``reencoded``   the same image at another quality, format, size or brightness
@@ -14,9 +14,9 @@ and are confirmed by registration (:mod:`.registration`). Where all images share
 removed first (:mod:`.comparing`). Pairs of images that are linked already, through others,
 are not compared (:mod:`.linking`).
 
-Candidates are linked as they are found, so that memory does not grow with their number. Of the
-hundred frames of a scene, few pairs are compared. Where many pairs are similar and no duplicates
-(images with a shared background), a number of comparisons per image is not exceeded.
+Candidates are linked as they are found, so that memory does not grow with their number. Of a
+hundred frames of one scene, few pairs are compared. Where many pairs are similar without being
+duplicates (images with a shared background), the number of comparisons per image is limited.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ ALL_BITS = 28
 # degrees, scaled by 5%) differ in up to 11 bits in 98 of 100 cases.
 NEAR_BITS = 11
 
-# Maximum pairs of a kind that are compared, per image and in total at least. Pairs that are linked
-# through others do not count.
+# Maximum number of compared pairs of a kind: per image, and the minimum of the total. Pairs that
+# are already linked through others do not count.
 PAIRS_PER_IMAGE, PAIRS_AT_LEAST = 20, 1_000_000
 
 HELD_PAIRS = 2_000_000
-"""Candidates that wait to be linked, the most promising first, at 20 bytes each, and the maximum
-that are held for a second pass."""
+"""Maximum number of candidates in memory, at 20 bytes each. If a search finds fewer, they are kept
+for the pass with a larger radius."""
 
 Pairs = NDArray[np.int64]
 AnyPairs = NDArray[np.int64] | NDArray[np.int32]
@@ -80,7 +80,7 @@ class Duplicates:
     values: dict[str, NDArray[np.float64]]  # correlation of each pair, 0 to 1
     n: int  # number of rows of the dataset
     complete: bool = True  # false if there were too many candidates to find or compare all of them
-    # Of candidates, by kind, where too many hashes are similar to find all of them
+    # Recall of the candidates, by kind, where too many hashes are similar to find them all
     recall: dict[str, Recall] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)  # similar pairs not compared, by kind
 
@@ -349,7 +349,7 @@ class _Search:
             below = radius
 
     def _similar(self, stage: _Stage, radius: int) -> Iterator[_Found]:
-        """Yield the pairs of hashes within a radius; few are held for the next pass."""
+        """Yield the pairs of hashes within a radius; a few are kept for the next pass."""
         key = stage.orientation, radius
         if key in self._held:
             yield self._held[key]
@@ -372,7 +372,7 @@ class _Search:
                 _Found(self._rows[pairs].astype(np.int32), block.distance[ascending], every)
             )
             count, waiting = count + len(pairs), waiting + len(pairs)
-            # Many are yielded in blocks; few at the end.
+            # Yielded in blocks if they are many, else at the end.
             if waiting >= HELD_PAIRS // 4:
                 yield _Found.joined(blocks)
                 blocks, waiting = [], 0
@@ -382,7 +382,7 @@ class _Search:
         yield last
 
     def _oriented(self, orientation: Orientation) -> NDArray[np.uint64] | None:
-        """Return the lowest 64 bits of all images in an orientation; None if it is their own."""
+        """Return the lowest 64 bits of all images in an orientation; None for the original one."""
         if not any(orientation):
             return None
         return oriented_hashes(self._hashes[self._rows], orientation)[:, 0].copy()
@@ -404,7 +404,7 @@ class _Search:
         links.add(stage.kind, *link_pairs(links.sets, pairs, self._comparison(stage), report))
 
     def _comparison(self, stage: _Stage) -> Callable[[Pairs], Compared]:
-        """Return the comparison of a stage, which leaves pairs out once there were too many."""
+        """Return the comparison function of a stage, which ignores pairs beyond the limit."""
 
         def compare(pairs: Pairs) -> Compared:
             some = pairs[: self._left[stage.kind]]

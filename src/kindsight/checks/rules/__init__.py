@@ -1,4 +1,4 @@
-"""The table of all checks, by kind, and their running; each module has the checks of a subject."""
+"""The table of all checks, by kind, and the function that runs them; one module per subject."""
 
 from __future__ import annotations
 

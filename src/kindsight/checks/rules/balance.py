@@ -22,7 +22,7 @@ FEWEST = 2
 """Distinct images that a class needs: one for training and one for validation."""
 
 IMBALANCE = 10.0
-"""Ratio of the largest class to a reported class. From here on, with two classes, predicting the
+"""Ratio of the largest class to a reported class. At this ratio, with two classes, predicting the
 larger one for every image has an accuracy of 10 / 11 = 91%."""
 
 MAX_HALF_WIDTH = 0.10
@@ -139,8 +139,8 @@ class WideIntervals(Check):
     title = "Wide confidence intervals"
     severity = "note"
     advice = (
-        "Collect more images. Where the data have no splits of their own, validate on more of them "
-        "(--validation 0.3) or cross-validate (--folds 5)."
+        "Collect more images. If the data define no splits, validate on more images (--validation "
+        "0.3) or cross-validate (--folds 5)."
     )
 
     def run(self, context: CheckContext) -> CheckResult:
@@ -155,7 +155,7 @@ class WideIntervals(Check):
         return self.result([self._finding(subset, wide, len(counts))] if wide else [], len(counts))
 
     def _evaluated(self, context: CheckContext) -> tuple[str, dict[str, int]]:
-        """Return on which images recall is measured, and their number per class."""
+        """Return a name of the images on which recall is measured, and their number per class."""
         for name in ("test", "validation"):
             if name in context.dataset.split:
                 return f"the {name} split", usable_counts(context, (name,))

@@ -21,8 +21,8 @@ __all__ = [
 # Contrast below which an image is blank apart from noise; cats-dogs have at least 15.
 MIN_CONTRAST = 4.0
 
-# Contrast below which an image is reported; cats-dogs have at least 15, sign-digits 27. At a fifth
-# of their contrast most of them are below.
+# Contrast below which an image is reported; cats-dogs have at least 15, sign-digits 27. With the
+# contrast reduced to a fifth, most of both are below.
 LOW_CONTRAST = 12.0
 
 # Softness and blur (see Measurements) from which an image is blurred. Eight images of cats-dogs are
@@ -70,7 +70,7 @@ class BlankImages(Check):
     code = "KS201"
     title = "Blank images"
     severity = "warning"
-    advice = "Remove them, or replace them by the correct images."
+    advice = "Remove them, or replace them with the correct images."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Report images of a single tone."""

@@ -45,7 +45,7 @@ class DuplicatesCheck(Check):
 
 
 def _with_limits(result: CheckResult, found: Duplicates, kind: str) -> CheckResult:
-    """Return a result that names what was not found or not compared."""
+    """Return a result whose reason states the limits of the search."""
     recall = found.recall.get(kind)
     if found.complete or not (recall or kind in found.left_out):
         return result

@@ -130,7 +130,7 @@ class MultiFrameFiles(Check):
     code = "KS107"
     title = "Files with several frames"
     severity = "warning"
-    advice = "Save each frame that matters as a file of its own."
+    advice = "Save each frame that matters as a separate file."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Report files with several frames."""
@@ -216,7 +216,7 @@ class UnusualSizes(Check):
     code = "KS109"
     title = "Images of unusual size"
     severity = "warning"
-    advice = "Replace thumbnails by the originals, remove icons, and reduce the size of scans."
+    advice = "Replace thumbnails with the originals, remove icons, and reduce the size of scans."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare sizes with the median size."""

@@ -9,7 +9,7 @@ rate").
 
 With good features the estimate is too low: images count as confident only above their class's mean
 probability, which is then near 1, and with many classes most pairs have fewer than one wrong label.
-A label of very low probability is therefore reported whatever the estimate.
+Therefore, labels with a very low probability are reported whatever the estimate.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ MAX_ACCURACY = 0.75
 half-way between random guessing and perfect separation."""
 
 FEWEST = 10
-"""Images that each of the two classes needs."""
+"""Minimum number of images of each of the two classes."""
 
 MAX_PAIRS = 50
-"""Pairs that are reported."""
+"""Maximum number of reported pairs."""
 
 
 class NearIdenticalClasses(Check):
@@ -184,7 +184,7 @@ class NearIdenticalClasses(Check):
 def pairwise_accuracy(
     probabilities: Probabilities, targets: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return how often images of a class are preferred to each other class.
+    """Return how often each class's images get a higher probability of it than of another class.
 
     - `probabilities`: float array (n, k); out-of-fold probabilities.
     - `targets`: int64 array (n,); class of each label.
@@ -210,8 +210,8 @@ def pairwise_accuracy(
 
 
 FEWEST_OF_CLASS = 10
-"""Images of a class below which its mean probability is unreliable: its labels are not checked, and
-it is never suggested."""
+"""Minimum number of images of a class: of fewer, the mean probability is unreliable, so the labels
+are not checked and the class is never suggested."""
 
 IMPROBABLE = 0.05
 """Probability of the given label below which it is reported whatever the confident joint says.

@@ -21,7 +21,7 @@ FEWEST = 200
 """Images needed to estimate the distribution of distances."""
 
 REFERENCE = 10_000
-"""Maximum images that each image is compared with, so that the time is proportional to n."""
+"""Maximum number of images with which each is compared, so that the time is proportional to n."""
 
 FALSE_ALARMS = 1.0
 """Expected number of normal images of a dataset that are reported."""

@@ -7,7 +7,7 @@ of a deep learning model to detect pneumonia in chest radiographs").
 
 A small classifier predicts the split, or the class, from file properties alone. If its
 cross-validated accuracy is well above random guessing, the splits or classes differ in their
-source. So does one class alone if it can be distinguished from all others.
+source. The same holds for a single class that can be distinguished from all others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SOURCE = ("size", "aspect", "density", "format", "mode", "quality", "encoder", "
 """Properties of how an image was made, not of what it shows."""
 
 APPEARANCE = ("brightness", "contrast", "sharpness", "colourfulness", "tint")
-"""Properties of what an image shows, too; random splits do not differ in them."""
+"""Properties that also depend on what an image shows; random splits do not differ in them."""
 
 MIN_SKILL = 0.25
 """Skill, from random guessing (0) to perfect prediction (1), from which a difference is reported:
@@ -47,10 +47,10 @@ MIN_PROPERTY_SKILL = 0.10
 """Skill from which a single property is named."""
 
 MAX_PROPERTIES = 3
-"""Properties that are named."""
+"""Maximum number of properties that are named."""
 
 FEWEST = 20
-"""Images that a split or class needs; smaller ones are left out."""
+"""Minimum number of images of a split or class; smaller ones are left out."""
 
 SAMPLE = 20_000
 """Maximum images that the classifier is trained on."""
@@ -59,7 +59,7 @@ FOLDS = 5
 BINS = 8
 
 MAX_TEXTS = 15
-"""Distinct texts per column with a bin of their own; rarer ones share one."""
+"""Maximum number of texts per column with a separate bin; rarer ones share one."""
 
 RIDGE = 1.0
 """L2 strength of the classifier."""
@@ -122,7 +122,7 @@ def _compare(
         [dataset.digest[r] for r in rows], [dataset.group[r] for r in rows]
     )
     if len(np.unique(groups)) < 2:
-        return check.not_applicable("All images form one group, which cannot be divided.")
+        return check.not_applicable("All images form one group, which cannot be split.")
     found = compare_sources(columns, targets, names, groups)
     if found is None or found[0].skill < MIN_SKILL:
         return check.result([], len(rows))
@@ -232,14 +232,14 @@ def _columns(context: CheckContext, rows: NDArray[np.int64]) -> dict[str, NDArra
 
 @dataclass(frozen=True)
 class SourceAccuracy:
-    """Cross-validated accuracy of predicting the source, or whether it is a certain one."""
+    """Cross-validated accuracy of predicting the source, or one source against all others."""
 
     accuracy: float  # balanced accuracy, 0 to 1
     # its 95% interval (normal approximation)
     low: float
     high: float
     random: float  # accuracy of random guessing
-    source: int | None = None  # the certain one
+    source: int | None = None  # the source that is distinguished from all others
 
     @property
     def skill(self) -> float:
@@ -302,7 +302,7 @@ def _balanced(
     """Return the mean recall of targets with its interval, for one of several comparisons."""
     z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / comparisons)  # Bonferroni
     recall, count = hits / sizes, len(sizes)
-    # One correct and one wrong prediction more per target, so that no interval has width 0.
+    # One correct and one wrong prediction are added per target, so that no interval has width 0.
     smoothed = (hits + 1) / (sizes + 2)
     spread = z * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
     accuracy = float(recall.mean())
@@ -325,7 +325,7 @@ def one_hot_bins(column: NDArray[Any]) -> NDArray[np.float32]:
     else:
         values = column.astype(np.float64)
         finite = np.isfinite(values)
-        # Without any number there are no quantiles, and all images share the bin of NaN.
+        # A column without numbers has no quantiles; all images share the bin of NaN.
         numbers = values[finite] if finite.any() else np.zeros(1)
         cuts = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS))
         index = np.where(finite, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)

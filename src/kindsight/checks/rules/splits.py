@@ -131,8 +131,8 @@ class MissingClasses(Check):
                 hint = f" Is it the class {quoted(near)}?" if near else ""
                 yield self.finding_about(
                     [name],
-                    f"The {split} split has no image of {quoted(name)}, the "
-                    f"{' and the '.join(others)} split has." + hint,
+                    f"The {split} split has no image of {quoted(name)}, unlike the "
+                    f"{' and '.join(others)} split{'s' * (len(others) > 1)}." + hint,
                     suggestion=near,
                     severity="error" if split == "train" else "warning",
                 )

@@ -1,5 +1,5 @@
-"""Columns of many rows: sequences that behave like tuples and hold no Python object per row.
+"""Columns of many rows: sequences that behave like tuples but hold no Python object per row.
 
-Texts are UTF-8 bytes with offsets, digests bytes, labels, splits and groups codes of their
-different values. A column of few rows is a plain tuple.
+Texts are stored as UTF-8 bytes with offsets, digests as bytes, and labels, splits and groups as
+codes of their distinct values. A column of few rows is a plain tuple.
 """

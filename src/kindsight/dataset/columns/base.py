@@ -1,4 +1,4 @@
-"""What all columns share; blocks of rows."""
+"""The base class of all columns, and blocks of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = 1 << 16
 """Rows that are converted to Python objects, or back, at a time."""
 
 BLOCK_BYTES = 1 << 18
-"""Bytes of texts, or codes, that are worked on at a time."""
+"""Bytes of texts or codes that are processed at a time."""
 
 
 T = TypeVar("T")

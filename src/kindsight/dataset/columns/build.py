@@ -14,16 +14,16 @@ from kindsight.dataset.columns.texts import TextColumn
 
 __all__ = ["ColumnBuilder"]
 
-_TEXT, _CODE = 8, 4  # bytes of a row, beside its text
+_TEXT, _CODE = 8, 4  # bytes of a row, in addition to its text
 
 
 class ColumnBuilder:
-    """A column that grows: codes as long as it has few different texts, then the texts.
+    """A growing column: codes while it has few distinct texts, then the texts themselves.
 
     Attributes
     ----------
     nbytes : int
-        The memory of the column, about.
+        Approximate memory of the column, in bytes.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class ColumnBuilder:
     def add_coded(self, names: Sequence[str], indices: NDArray[np.integer[Any]], limit: int) -> int:
         """Add a block of rows: the index of each one's text in `names`.
 
-        Returns the bytes that they take; rows that would take more than `limit` are not added.
+        Returns the bytes that they take. The block is not added if that is more than `limit`.
         """
         before = self.nbytes
         if self._index is None:

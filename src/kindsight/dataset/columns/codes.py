@@ -15,7 +15,7 @@ from kindsight.dataset.columns.texts import TextColumn
 __all__ = ["FEW_NAMES", "CodeColumn", "NumberColumn"]
 
 FEW_NAMES = 1 << 16
-"""Names of codes that are a plain tuple."""
+"""Maximum number of names that are stored as a plain tuple."""
 
 
 class CodeColumn(Column[Any]):
@@ -26,7 +26,7 @@ class CodeColumn(Column[Any]):
     codes : integer array, (rows,)
         The index of each row's value in `names`; -1 for None.
     names : sequence
-        The different values; some may occur in no row.
+        The distinct values; some may occur in no row.
     """
 
     __slots__ = ("codes", "names")
@@ -86,7 +86,7 @@ class CodeColumn(Column[Any]):
         return [None if code < 0 else names[code] for code in codes.tolist()]
 
     def take(self, rows: Rows) -> CodeColumn:
-        """Return some rows; the names stay."""
+        """Return some rows, with the same names."""
         return CodeColumn(self.codes[rows], self.names)
 
     def equals(self, value: object) -> NDArray[np.bool_]:
@@ -115,9 +115,9 @@ class CodeColumn(Column[Any]):
         return counts
 
     def mapped(self, new: Callable[[Any], Any]) -> CodeColumn:
-        """Return the column with each value, of those that occur, replaced; None may become one.
+        """Return the column with each value that occurs replaced; None may be replaced, too.
 
-        `new` is called once for each different value, in the order of names, None last.
+        `new` is called once for each distinct value, in the order of names, None last.
         """
         counts = self.counts()
         index: dict[Any, int] = {None: -1}
@@ -168,7 +168,7 @@ class NumberColumn(Column[int]):
 
 
 def _names(index: dict[Any, int]) -> Sequence[Any]:
-    """Return the keys of an index but the first one, None."""
+    """Return the keys of an index without the first one, which is None."""
     if len(index) > FEW_NAMES and all(isinstance(name, str) for name in islice(index, 1, None)):
         return TextColumn.of(islice(index, 1, None))
     return tuple(islice(index, 1, None))

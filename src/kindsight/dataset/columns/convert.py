@@ -1,6 +1,6 @@
 """Make columns from values and from other columns; count, compare and take their rows.
 
-All functions take tuples, too: the columns of datasets of few rows.
+All functions also take tuples, the columns of datasets of few rows.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ __all__ = [
 ]  # fmt: skip
 
 COMPACT_ROWS = 100_000
-"""Rows from which on columns are compact. Tuples are faster, and take some 100 bytes a row."""
+"""Number of rows from which columns are compact. Tuples are faster, but take about 100 bytes a
+row."""
 
 T = TypeVar("T")
 
 
 def as_column(name: str, values: Iterable[Any], default: Any, rows: int) -> Sequence[Any]:
-    """Return a column of a dataset: a tuple, or compact from :data:`COMPACT_ROWS` rows on.
+    """Return a column of a dataset: a tuple, or a compact one from :data:`COMPACT_ROWS` rows.
 
     Parameters
     ----------
     name : str
         ``"path"``, ``"label"``, ``"split"``, ``"group"``, ``"digest"`` or ``"size"``.
     values : iterable
-        The values; none for `default` in every row.
+        The values; if empty, every row is `default`.
     default : str, int or None
         The value of a column that is left out.
     rows : int
@@ -70,7 +71,7 @@ _KINDS: dict[str, tuple[type[Column[Any]], ...]] = {
 
 
 def as_codes(values: Sequence[Any]) -> CodeColumn:
-    """Return a column as codes of its different values, in the order of their first rows.
+    """Return a column as codes of its distinct values, in the order of their first rows.
 
     A column of codes is returned unchanged, whatever the order of its names.
     """
@@ -104,7 +105,7 @@ def first_equal(column: TextColumn | BytesColumn | CodeColumn) -> NDArray[np.int
     first[order] = order[np.maximum.accumulate(np.where(new, rows, 0))]
     if same_rows(column, rows, first).all():
         return first
-    # Two values have one hash: this happens in one of 10^5 columns of 10^7 rows.
+    # Two values have the same hash, as in one of 10^5 columns of 10^7 rows.
     index: dict[Any, int] = {}
     return np.fromiter(
         (index.setdefault(v, k) for k, v in enumerate(column)), np.int64, len(column)
@@ -114,7 +115,7 @@ def first_equal(column: TextColumn | BytesColumn | CodeColumn) -> NDArray[np.int
 def same_rows(
     column: TextColumn | BytesColumn, rows: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which pairs of rows have equal values: bool, of the shape of `rows`."""
+    """Return whether each pair of rows has equal values: bool, of the shape of `rows`."""
     same: NDArray[np.bool_] = np.equal(rows, others)
     for start in range(0, len(rows), BLOCK):
         pairs = start + np.flatnonzero(~same[start : start + BLOCK])

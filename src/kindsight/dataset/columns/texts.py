@@ -130,9 +130,10 @@ class TextColumn(Column[Any]):
         return found
 
     def hashes(self) -> NDArray[np.uint64]:
-        """Return a hash of each text, of the random numbers of this call: uint64 (rows,).
+        """Return a hash of each text, by random numbers of this call: uint64 (rows,).
 
-        Sums of bytes times random numbers by position: no file can be made to collide.
+        A hash is a sum of bytes times random numbers by position, so no file can be crafted to
+        collide.
         """
         longest = int(self.lengths.max(initial=0))
         random = np.random.default_rng()

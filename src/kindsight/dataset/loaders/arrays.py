@@ -65,8 +65,8 @@ def shape_of_row(n: int, shape: tuple[int, ...] | None, where: str) -> tuple[int
     if side * side * 3 == n:
         return side, side, 3
     raise DatasetError(
-        f"{where} has {n:,} pixels per image, which is not a square image, grey or RGB. Give the "
-        'shape: `pixel_shape="HEIGHTxWIDTH"`.'
+        f"{where} has {n:,} pixels per image, which is neither a square grey image nor a square "
+        'RGB image. Give the shape: `pixel_shape="HEIGHTxWIDTH"`.'
     )
 
 
@@ -77,7 +77,7 @@ def as_images(
 
     - `array`: (n, height, width), (n, height, width, 1), (n, height, width, 3), the same with the
       channels before the height, or (n, pixels).
-    - `shape`: of a row of pixels.
+    - `shape`: shape of an image, where a row of pixels is one.
     - `where`: name of the data, for messages.
 
     Returns
@@ -100,8 +100,8 @@ def as_images(
         return moved, f"The channels came first in {where} and were moved to the end."
     if array.ndim == 3 and array.shape[2] in (3, 4):
         raise DatasetError(
-            f"{where} must contain several images; its shape {array.shape} is that of one. Save it "
-            "as x[None]."
+            f"{where} must contain several images; its shape {array.shape} is that of a single "
+            "image. Save it as x[None]."
         )
     if array.ndim not in (3, 4) or last not in (None, 1, 3) or 0 in array.shape[1:]:
         raise DatasetError(
@@ -127,8 +127,8 @@ def as_pixels(
     unchanged, floats from 0 to 1 are multiplied by 255, and others are scaled by the range over the
     images.
 
-    - `arrays`: of any number type, (images, ...).
-    - `names`: of the arrays, for messages.
+    - `arrays`: arrays of any numeric dtype, (images, ...).
+    - `names`: names of the arrays, for messages.
     - `value_range`: the values that become 0 and 255.
 
     Returns
@@ -199,7 +199,7 @@ def _find_range(arrays: Sequence[tuple[NDArray[Any], str]]) -> ValueRange | None
     found = typical_range(low, high)
     if found is None:
         raise DatasetError(
-            f"Every pixel is {least:g}, from which no range of values can be found. Give it as "
+            f"Every pixel is {least:g}, so the range of values cannot be inferred. Give it as "
             "`value_range`."
         )
     return found

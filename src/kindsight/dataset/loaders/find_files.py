@@ -29,8 +29,8 @@ MAX_SEARCHED = 1_000_000
 """Maximum number of image files that are searched for names without folder or extension."""
 
 MAX_CHECKED = 1_000_000
-"""Rows up to which every file is checked to exist. Of more, a sample is checked, and a missing file
-is named when it is read."""
+"""Maximum number of rows for which every file is checked to exist. Of more, a sample is checked,
+and a missing file is reported when it is read."""
 
 SAMPLE = 1_000
 
@@ -40,7 +40,7 @@ class FoundFiles(NamedTuple):
 
     paths: Sequence[str]  # with ``/``, relative to the root; as given for missing files
     sizes: Sequence[int]  # bytes; 0 for missing files
-    ambiguous: list[int]  # rows whose name is that of several files
+    ambiguous: list[int]  # rows whose name matches several files
     notes: list[str]  # for the user
 
 
@@ -55,9 +55,9 @@ def find_files(
     r"""Return the files of a column of paths.
 
     Paths may be absolute or lead out of `root`. If all use ``\`` only, they are Windows paths. A
-    path of no file may lack its extension or its first folders: it stands for the only image below
-    `root` with this name. Of several images, the one in a folder of the split `role` is preferred,
-    as ``train/1.jpg`` to ``test/1.jpg``. Paths and `root` may be addresses.
+    path that is no file may lack its extension or its first folders: it then stands for the only
+    image below `root` with this name. Of several images, the one in a folder of the split `role` is
+    preferred, such as ``train/1.jpg`` over ``test/1.jpg``. Paths and `root` may be addresses.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def find_files(
 
 
 def _sampled(texts: TextColumn, root: Path | str, where: str) -> FoundFiles:
-    """Return the paths of very many rows, of which a sample is checked."""
+    """Return the paths of very many rows, after checking that a sample of them exists."""
     rows = np.linspace(0, len(texts) - 1, SAMPLE).round().astype(np.int64)
     paths = texts.take(rows)
     missing = list(paths.take(np.flatnonzero(_sizes(root, paths) < 0)))
@@ -116,7 +116,7 @@ def _sampled(texts: TextColumn, root: Path | str, where: str) -> FoundFiles:
     if missing:
         notes.append(
             f"Of {SAMPLE:,} files in {where} that were checked, {len(missing):,} do not exist; "
-            f"the first is {quoted(missing[0])}. They are named when they are read."
+            f"the first is {quoted(missing[0])}. They are reported when they are read."
         )
     sizes = NumberColumn(np.broadcast_to(np.int64(0), len(texts)))
     return FoundFiles(texts, sizes, [], notes)
@@ -194,9 +194,9 @@ def _role_of_folders(file: str) -> str | None:
 
 
 def _unescaped(cell: str, start: str) -> str:
-    """Return the unescaped name of a file, if a table has it escaped because it is not UTF-8.
+    """Return the unescaped name of a file, if a table contains it escaped because it is not UTF-8.
 
-    A path of Windows with the same characters is unchanged if its file exists.
+    A Windows path with the same characters is unchanged if its file exists.
     """
     name = unescape_name(cell)
     if name == cell or _size(start + name) is not None:

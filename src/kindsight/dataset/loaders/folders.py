@@ -10,7 +10,7 @@ In this order:
 4. Otherwise each folder is a class, with everything below it; if within every class all
    subfolders are split folders, those are the splits.
 
-A folder with a known class name (of a classifier, say) is never a wrapper or a split.
+A folder with a known class name (such as a classifier's) is never a wrapper or a split.
 """
 
 from __future__ import annotations

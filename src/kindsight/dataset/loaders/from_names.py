@@ -25,7 +25,7 @@ __all__ = [
     "split_roles", "with_names",
 ]  # fmt: skip
 
-# A pattern with one group, after a literal prefix: what stands before and after its parenthesis.
+# A pattern with one group, after a literal prefix: the texts before and after its parenthesis.
 _ONE_GROUP = re.compile(r"(\^?)([\w\- .]*)\((?:\?P<\w+>|(?!\?))(.*)", re.DOTALL)
 
 
@@ -156,7 +156,7 @@ def role_of(name: str) -> str | None:
 
 
 def are_containers(names: Iterable[str]) -> bool:
-    """Return whether folders contain images of all kinds, by their names, rather than classes.
+    """Return whether folders, by their names, contain images of all classes rather than one each.
 
     Their names differ by numbers only (``part_1``, ``part_2``), or words such as *images* and
     *masks*.
@@ -240,7 +240,7 @@ def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
 
 
 def _name(path: str) -> str:
-    """Return a path as text; of a file in a tar file, that within it."""
+    """Return a path as text; for a file in a tar file, the path within it."""
     member = split_member(path)
     return valid_text(path if member is None else member[2])
 

@@ -75,8 +75,8 @@ def _check(file: IO[bytes], size: int, where: str) -> None:
         raise ValueError(f"version {version[0]}.{version[1]}")
     if dtype.hasobject or dtype.names:
         raise DatasetError(
-            f"{where} has the dtype {dtype}, which could contain a program and is not read. "
-            "Arrays must contain numbers or texts: save the array with such a dtype."
+            f"{where} has the dtype {dtype}, which could contain code and is not read. Save the "
+            "array with a dtype of numbers or texts."
         )
     size_stated = math.prod(shape) * dtype.itemsize
     if size_stated > MAX_ARRAY_BYTES:
@@ -88,7 +88,7 @@ def _check(file: IO[bytes], size: int, where: str) -> None:
 def _too_large(where: str, received: str) -> DatasetError:
     return DatasetError(
         f"{where} is too large ({received}); the limits are {MAX_ARRAYS:,} arrays and "
-        f"{MAX_ARRAY_BYTES:,} bytes. Divide it, or write the images as files."
+        f"{MAX_ARRAY_BYTES:,} bytes. Split it, or write the images as files."
     )
 
 
@@ -198,7 +198,7 @@ def _meaning(name: str) -> tuple[str | None, str] | None:
 def _no_images(names: tuple[str, ...], where: str) -> DatasetError:
     there = quoted_list(names) if names else "nothing"
     return DatasetError(
-        f"{where} has no array of images: it contains {there}. Save images and labels as x and "
+        f"{where} has no array of images; it contains {there}. Save images and labels as x and "
         "y, or as x_train, y_train, x_test and y_test."
     )
 
@@ -215,15 +215,15 @@ def from_npz(
     (n, height, width), (n, height, width, 1) or (n, height, width, 3), or with the channels first,
     or rows of pixels, (n, height * width). Booleans become 0 and 255; whole numbers 0-255 are
     unchanged; floats from 0 to 1 are multiplied by 255, others scaled by one range over all images,
-    with a note. Labels and groups are (n,) or
-    (n, 1), whole numbers or texts; labels may also be one-hot rows.
+    with a note. Labels and groups are (n,) or (n, 1), whole numbers or texts; labels may also be
+    one-hot rows.
 
     Parameters
     ----------
     path : str or Path
         The file.
     options : DataOptions, optional
-        Describes what the file does not.
+        Options for what the file does not state.
     labelled : bool
         False: read only the images.
 
@@ -314,7 +314,7 @@ def _labelled(
     labelled = tuple(part for part in splits if part.labels is not None)
     if not labelled:
         raise DatasetError(
-            f"{where} has no array of labels: it contains {quoted_list(tuple(arrays))}. Save "
+            f"{where} has no array of labels; it contains {quoted_list(tuple(arrays))}. Save "
             "images and labels as x and y, or as x_train, y_train, x_test and y_test."
         )
     notes.extend(
@@ -336,7 +336,7 @@ def _class_names(arrays: _Arrays, name: str | None, where: str, options: DataOpt
 def _columns(
     arrays: _Arrays, splits: Sequence[_SplitArrays], options: DataOptions, where: str
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Return the columns label, split and group, the classes, and rows with several labels."""
+    """Return the columns label, split and group, the classes, and the rows with several labels."""
     labels: list[tuple[str, ...]] = []
     groups: list[str | None] = []
     split: list[str | None] = []

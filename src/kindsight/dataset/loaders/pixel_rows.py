@@ -112,7 +112,7 @@ class PixelRows:
     pixels: list[NDArray[Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)  # line number of each row, from 1
     cells: list[list[str]] = field(default_factory=list)  # the other requested columns
-    # whether the pixels were floats from 0 to 1, which were multiplied by 255
+    # whether the pixels were floats from 0 to 1 and were multiplied by 255
     fractions: bool = False
 
 
@@ -211,7 +211,7 @@ class _Parser:
         self._add_rows(values, careful, lines, texts)
 
     def _split(self, text: bytes, line: int) -> list[str]:
-        """Return the cells of a line with quotation marks; none if it is invalid."""
+        """Return the cells of a line with quotation marks; an empty list if it is invalid."""
         reader = csv.reader([text.decode()], delimiter=self._separator, skipinitialspace=True)
         try:
             return [cell.strip() for cell in next(reader, [])]
@@ -261,7 +261,7 @@ class _Parser:
         if len(self.found.lines) > self._room:
             raise DatasetError(
                 f"{self._where} has more than {MAX_PIXEL_BYTES:,} bytes of pixels, the limit. "
-                "Divide it into several tables, or write the images as files."
+                "Split it into several tables, or write the images as files."
             )
 
     def finish(self) -> PixelRows:

@@ -1,4 +1,4 @@
-"""Classes that labels stand for: by a label map, and numbers with leading zeros."""
+"""Classes that labels stand for: by a label map, or by numbers with other leading zeros."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def find_renames(
 ) -> Renames:
     """Return the classes that labels stand for.
 
-    A label that is no class, but equals exactly one class except for leading zeros, is that class:
-    ``"16"`` is ``"00016"``.
+    A label that is not a class, but equals exactly one class except for leading zeros, is that
+    class: ``"16"`` is ``"00016"``.
 
     Parameters
     ----------

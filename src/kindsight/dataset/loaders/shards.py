@@ -1,4 +1,4 @@
-"""Datasets of tar files in the manner of WebDataset, which are not unpacked.
+"""Datasets of tar files as used by WebDataset; they are read without unpacking.
 
 The names of the files of one image are equal up to the first dot: ``000017.jpg``, ``000017.cls``.
 The label is in a file that ends in ``.cls``, in ``label`` of one that ends in ``.json``, or else it
@@ -209,7 +209,7 @@ class _Found:
                 self._add_row(shard, key, member, index.texts, role)
 
     def _samples(self, shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]]:
-        """Return the usable files by the name that those of one image share, and the rest of it."""
+        """Return the usable files by the part of the name that one image's share, and the rest."""
         samples: defaultdict[str, dict[str, Member]] = defaultdict(dict)
         why_folder: dict[str, str | None] = {}
         for member in members:
@@ -229,7 +229,7 @@ class _Found:
         return samples
 
     def _images(self, shard: str, members: Mapping[str, Member]) -> list[Member]:
-        """Return the images among the files of one name: one, unless all have further dots."""
+        """Return the images among the files of one sample: one, unless all names have more dots."""
         plain = [member for ending, member in members.items() if ending in _IMAGES]
         every = [m for ending, m in members.items() if extension_of(f".{ending}") in _IMAGES]
         images = plain[:1] or every

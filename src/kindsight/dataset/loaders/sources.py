@@ -61,7 +61,7 @@ def from_folder(
     Images in subfolders of a class folder belong to the class. A single wrapping folder is skipped.
     Split folders are recognised by their usual names (see
     :func:`kindsight.dataset.loaders.from_names.split_roles`). Hidden and system files, and files
-    that are no images by extension and content, are counted in ``dataset.ignored`` and listed in
+    that are not images by extension and content, are counted in ``dataset.ignored`` and listed in
     ``dataset.ignored_files``.
 
     Parameters
@@ -148,8 +148,8 @@ def from_files(
     Parameters
     ----------
     paths : iterable of str or Path
-        Local paths, addresses, or files in tar files (``photos.tar!cat/1.jpg``). A missing file is
-        no error here; reading it is. A single path is one file.
+        Local paths, addresses, or files in tar files (``photos.tar!cat/1.jpg``). A missing file
+        causes an error only when it is read. A single path is one file.
     labels : sequence or array, optional
         One name or whole number for each path, or one-hot rows; None or NaN where unknown.
     multi_label, keep_na_labels
@@ -206,7 +206,7 @@ def _listings(
 
 
 def _shortened(root: str) -> str:
-    """Return how to give an address that `Path` has changed; "" for another path."""
+    """Return a hint if `Path` has changed an address; "" for other paths."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", root) is None:
         return ""
     return "Give an address as text: Path shortens '://' to ':/'."

@@ -37,9 +37,9 @@ __all__ = [
 MAX_LINE_BYTES = 1 << 24
 MAX_COLUMNS = 1_000_000
 MAX_TABLE_BYTES = 1 << 32
-"""The most bytes of a table of paths: 4 GiB, some tens of millions of rows."""
+"""Limit of the bytes of a table of paths: 4 GiB, some tens of millions of rows."""
 MAX_DECODED_BYTES = 1 << 29
-"""The most bytes of a table in another encoding than UTF-8, which is decoded as a whole."""
+"""Limit of the bytes of a table in another encoding than UTF-8, which is decoded as a whole."""
 
 _SEPARATORS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
@@ -200,7 +200,7 @@ class CsvTable:
         if size > limit:
             raise DatasetError(
                 f"{self.where} has {size:,} bytes; the limit for a table of paths is "
-                f"{limit:,}. Convert it to Parquet, which is smaller, or divide it into several "
+                f"{limit:,}. Convert it to Parquet, which is smaller, or split it into several "
                 "tables."
             )
 
@@ -253,7 +253,7 @@ MAX_ROWS = 200_000_000
 MIN_BYTES, MAX_BYTES = 1 << 30, 1 << 34
 MAX_RATIO = 64
 """Limit of the memory of the columns that are read: 64 times the size of the file, but at least 1
-GiB and at most 16 GiB. So a small file cannot become a large table."""
+GiB and at most 16 GiB, so that a small file cannot become a huge table."""
 
 _BATCH = 1 << 16  # rows
 
@@ -264,8 +264,8 @@ _LIST = rf"(large_)?list<\w+: (?!dictionary)({_TYPES})"
 def parquet_parts(folder: str) -> list[str]:
     """Return the Parquet files of a folder that is one table in parts; empty for another folder.
 
-    All its files are Parquet, but hidden ones and those that start with ``_``, as ``_SUCCESS``; it
-    has no folders; and the files have the same name but for numbers.
+    All its files are Parquet, except hidden ones and those that start with ``_``, such as
+    ``_SUCCESS``; it has no subfolders; and the names of the files differ in numbers only.
     """
     if is_address(folder) and (is_file_of_images(folder) or scheme_of(folder) in ("http", "https")):
         return []
@@ -388,7 +388,7 @@ class ParquetTable:
                 if left < 0 or rows > MAX_ROWS:
                     raise DatasetError(
                         f"{self.where} is too large: the limit is {MAX_ROWS:,} rows and "
-                        f"{limit:,} bytes. Divide it into several tables."
+                        f"{limit:,} bytes. Split it into several tables."
                     )
         cells = {name: builder.finish() for name, builder in builders.items()}
         return [cells[name] for name in names]
@@ -428,7 +428,7 @@ def _add_cells(builder: ColumnBuilder, column: Any, limit: int) -> int:
             return builder.nbytes - before
         column = column.dictionary_encode()
     indices = column.indices.cast("int64").fill_null(len(column.dictionary)).to_numpy()
-    # Of a dictionary, which may be that of many batches, only these are converted.
+    # Only these entries of the dictionary are converted: many batches may share it.
     used, indices = np.unique(indices, return_inverse=True)
     there = used[used < len(column.dictionary)]
     names = [_text(value) for value in column.dictionary.take(there).to_pylist()]

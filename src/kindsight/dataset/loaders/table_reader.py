@@ -47,7 +47,7 @@ def _label_option(names: str) -> str:
 _INDEX_NAMES = ("", "unnamed: 0", "index")
 """Names of columns that only number the rows, as pandas writes them."""
 
-_MOST_ONE_HOT = 1000  # columns that are read because they may be one-hot labels
+_MOST_ONE_HOT = 1000  # maximum number of columns that are read as possible one-hot labels
 
 # Names of columns that certainly contain splits; others ("set", "part") may not.
 _SPLIT_NAMES = ("split", "subset")
@@ -63,7 +63,7 @@ class TableReader:
     found : mapping of str to int
         Kind -> index of a column.
     options : DataOptions
-        Describes what the table does not.
+        Options for what the table does not state.
     labelled : bool
         Whether labels, splits and groups are wanted.
     one_hot : sequence of int
@@ -139,7 +139,7 @@ class TableReader:
         return [kind for kind in wanted if kind in self._found]
 
     def _label_columns(self, taken: Sequence[int]) -> list[int]:
-        """Return the columns that may be one-hot labels, besides those of `_kinds`.
+        """Return the columns that may be one-hot labels, in addition to those of `_kinds`.
 
         They are read if labels are wanted and no column of labels was found by its name, or if the
         column that the user named may be one of several.

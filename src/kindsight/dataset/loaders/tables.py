@@ -77,7 +77,7 @@ def find_columns(
     - `header`: column names.
     - `given`: kind -> column name; it need not be a usual one.
     - `where`: name of the table, for messages.
-    - `taken`: columns that are used otherwise.
+    - `taken`: columns that are used for something else.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def from_table(
 ) -> ImageDataset:
     """Return the dataset of a table: CSV with commas, semicolons, tabs or bars; or Parquet.
 
-    A row is an image. A column contains paths, relative to the table's folder; or columns
+    Each row is an image. A column contains paths, relative to the table's folder; or columns
     ``pixel1``, ``pixel2``, ... contain whole numbers 0-255, row by row; or one column ``pixels``
     contains all of them, separated by blanks. Only text tables can contain pixels; without a
     header, the label comes first.
@@ -189,7 +189,7 @@ def from_table(
     Columns of paths, labels, splits and groups are found by usual names, such as ``filename``,
     ``class``, ``subset`` and ``patient``, or named in `options`. If no column of labels is found
     and all other columns contain 0 and 1 only, these are one-hot labels, and their names the
-    classes. A path without extension, as in the tables of competitions, is that of the image of
+    classes. A path without an extension, as in the tables of competitions, stands for the image of
     this name in the table's folder or below it.
 
     Parameters
@@ -197,7 +197,7 @@ def from_table(
     path : str or Path
         The table; Parquet may also be a folder of part files.
     options : DataOptions, optional
-        Describes what the table does not.
+        Options for what the table does not state.
     labelled : bool
         False: read neither labels nor splits.
 

@@ -26,7 +26,7 @@ _SHOWN = 5  # rows named in a message
 
 
 class NoLabelsError(DatasetError):
-    """A table that does not give labels to images: it names no images that exist, or no labels."""
+    """A table without labelled images: it names no existing images, or has no labels."""
 
 
 class Faults:
@@ -61,7 +61,7 @@ class Faults:
         fault: Callable[[int], tuple[str, int, str]],
         cure: str = "",
     ) -> None:
-        """Record rows that break one rule; of few, `fault` returns rule, number and received."""
+        """Record rows that break one rule; `fault` returns rule, number and received of a row."""
         for row in rows[:_SHOWN].tolist():
             self.add(*fault(row), cure)
         if len(rows) > _SHOWN:
@@ -71,7 +71,7 @@ class Faults:
         return bool(self._found)
 
     def check(self) -> None:
-        """Raise DatasetError if there are invalid rows, with a line for each rule."""
+        """Raise DatasetError if there are invalid rows, with a line per rule."""
         lines = []
         for (rule, cure), (total, named) in self._found.items():
             more = f" and {total - len(named):,} more" if total > len(named) else ""
@@ -151,7 +151,7 @@ def resolve_labels(
         use them, or labels have no name or differ only in spelling.
     """
     coded = as_codes(rows)
-    # The first of equal rows is validated, in the order of these.
+    # Of equal rows, the first one is validated; these are in row order.
     first = coded.first_rows()
     different = sorted(
         (row, labels)
@@ -219,8 +219,8 @@ def read_splits(
     Returns
     -------
     CodeColumn of (str or None), or None
-        ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"``, ``"excluded"`` or None; None
-        instead of a column if it contains something else.
+        ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"``, ``"excluded"`` or None. None
+        instead of a column if the cells are something else.
 
     Raises
     ------

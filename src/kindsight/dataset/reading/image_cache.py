@@ -1,9 +1,9 @@
 """The image cache: resized pixels of a dataset in one memory-mapped file.
 
 Training from scratch uses every image in every epoch; decoding and resizing each time would take
-longer than the network. So the resized images (uint8) are stored in one file per input spec, at
-equal sizes; a table maps content digests to their positions. Memory-mapped, the file takes no more
-memory than the system can spare.
+longer than the network. Therefore, the resized images (uint8) are stored in one file per input
+spec, each with the same number of bytes; a table maps content digests to their positions. The file
+is memory-mapped, so it takes no more memory than the system can spare.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kindsight.threads import count_cores
 
 __all__ = ["CachedImages", "cache_images", "map_pixels", "read_cached_images"]
 
-# Increased whenever the same file and input spec give other pixels.
+# Increase it whenever the same file and input spec give other pixels.
 FORMAT = 1
 
 
@@ -87,9 +87,9 @@ def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
 def read_cached_images(
     spec: InputSpec, cache: Cache, digests: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.uint8], tuple[int, int]]]:
-    """Return those of some images that are cached at a size, by digest; decode none.
+    """Return the images that are cached for an input spec, by digest, without decoding any.
 
-    Each is uint8 (height, width, 3) with its (height, width) before resizing.
+    Each is uint8 (height, width, 3), with its (height, width) before resizing.
     """
     path = cache.images_file(f"{spec.key()}-{FORMAT}")
     if not path.is_file():
@@ -119,12 +119,12 @@ def cache_images(
 
     - `spec`: how images are resized.
     - `workers`: threads; the number of cores by default.
-    - `progress`: called with (images done, images in all), from the calling thread.
+    - `progress`: called with (images done, number of images), from the calling thread.
 
     Returns
     -------
     CachedImages
-        To be closed.
+        The caller closes it.
 
     Raises
     ------

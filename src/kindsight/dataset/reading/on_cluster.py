@@ -2,7 +2,7 @@
 
 A task is a block of images: their addresses, or their pixels if they are in memory. The rows that
 workers compute come back in the order of the dataset and are written by this process alone, so that
-the nodes need no storage in common but the images.
+the nodes need no shared storage other than the images.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ __all__ = [
     "process_on_cluster", "why_unsupported",
 ]  # fmt: skip
 
-# Images of a task: enough that handing it over takes a small fraction of its time, few enough that
-# little is lost with a worker, and that each worker gets several.
+# Images per task: enough that sending it takes a small fraction of its time, few enough that little
+# work is lost with a worker and that each worker gets several tasks.
 MAX_BLOCK = 64
 MIN_BLOCK = 4
 BLOCKS = 64
-# Bytes of images in memory, or of a file's, that a task carries or reads ahead.
+# Bytes of images in memory that a task carries, or of files that it reads ahead.
 BLOCK_BYTES = 16 << 20
-# Threads of a worker that read images from an object store, whose answers take a while.
+# Threads of a worker that read images from an object store, whose latency is high.
 READERS = 8
-# Images that every node must be able to read before the work starts.
+# Number of images that every node must be able to read before the work starts.
 CHECKED = 3
 
-LOST_REASON = "The process that read it ended each time, as by a fault of a decoder."
-"""The reason of an image that is lost with every process that reads it."""
+LOST_REASON = "The process that read it crashed each time, possibly because of a bug in a decoder."
+"""The reason for skipping an image that crashes every process that reads it."""
 
 Image = str | NDArray[np.uint8]
 
@@ -57,7 +57,7 @@ class ClusterProcessor(Protocol):
         """Return the row of an unusable image."""
 
     def collected(self) -> list[Any]:
-        """Return, once, what else was computed from the images since the last call."""
+        """Return what else was computed from the images since the last call."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cluster:
     - `on`: as for :func:`kindsight.distributed.open_executor`, other than ``"local"``.
     - `make`: called with a function that shares a large value with the workers; returns a small
       picklable function that makes a :class:`ClusterProcessor` in each worker process.
-    - `collect`: called with what processors collected.
+    - `collect`: called with the results of :meth:`ClusterProcessor.collected`.
     """
 
     on: str
@@ -144,7 +144,7 @@ def process_on_cluster(
 def _one_by_one(
     executor: Executor, make: _MakeWorker, dataset: ImageDataset, rows: list[int], cluster: Cluster
 ) -> Iterator[ClusterOutcome]:
-    """Find the image of a block that ends each process that reads it."""
+    """Process the images of a block one by one, to find the one that crashes its process."""
     results = executor.isolate(make, (_block(dataset, [row]) for row in rows))
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, LostTask):
@@ -207,7 +207,7 @@ def _read_digest(address: str) -> str | None:
 
 @dataclass(frozen=True)
 class _MakeWorker:
-    """Makes the function of a worker process."""
+    """Makes the function that a worker process runs."""
 
     make_processor: Callable[[], ClusterProcessor]
     known: Shared
@@ -256,7 +256,7 @@ class _Worker:
 
 
 def _load_all(images: list[Image]) -> Iterator[bytes | NDArray[np.uint8] | ImageError]:
-    """Yield the content of images; of several at once where they are far away."""
+    """Yield the content of images; remote ones are read several at once."""
     if any(isinstance(image, str) and is_address(image) for image in images):
         return map_ordered(_load, images, READERS, ahead=1)
     return map(_load, images)
@@ -268,7 +268,8 @@ def _load(image: Image) -> bytes | NDArray[np.uint8] | ImageError:
     try:
         return read_bytes(image)
     except ImageError as error:
-        # As ImageDataset.load: a storage that fails is no fault of one image, unless it is a link.
+        # As in ImageDataset.load, a failing storage is not the fault of one image, unless that is a
+        # link.
         if error.code == "unreachable" and not image.startswith(("http://", "https://")):
             raise StorageError(error.reason) from error
         return error

@@ -1,4 +1,4 @@
-"""Process the images of a dataset that a table does not have yet, each content once.
+"""Process the images of a dataset that a table lacks, each distinct content once.
 
 Threads get several rows at a time: for a small image, passing it to a thread costs a third of the
 work. To bound memory and the wait for cancellation, a thread returns unprocessed rows after a short
@@ -36,13 +36,13 @@ __all__ = [
     "process_files", "settled_stamp",
 ]  # fmt: skip
 
-# Seconds. A file that changed more recently before it was read may change again without getting
+# Seconds. A file that changed less than this before it was read may change again without getting
 # another time stamp; file systems that store whole seconds need longer.
 SETTLED_SECONDS = 0.05
 COARSE_SETTLED_SECONDS = 2.5
 
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Called with (images done, number of images)."""
 
 # Results are written this often, in seconds: what a kill -9 can lose.
 FLUSH_SECONDS = 1.0
@@ -71,8 +71,8 @@ class FileStamp:
     def of(cls, path: str | os.PathLike[str]) -> FileStamp:
         """Return the stamp of a file; OSError or ValueError if there is none.
 
-        For an address, it is made of what the storage said when the dataset was opened; for a file
-        in a tar file, it is that of the tar file.
+        For an address, it is made of what the storage reported when the dataset was opened; for a
+        file in a tar file, it is that of the tar file.
         """
         name = os.fspath(path)
         if isinstance(name, str) and ("://" in name or MEMBER in name.lower()):
@@ -91,11 +91,12 @@ class FileStamp:
         known = known_version(address)
         if known is None:
             raise FileNotFoundError(address)
-        # The fixed inode is no local file's; versions in which a change might not show are unknown.
+        # No local file has the fixed inode. A version that might not reveal a change counts as
+        # unknown.
         return cls(*known, 0, -1)
 
     def settled(self, now: float) -> bool:
-        """Return whether any change after `now`, in seconds, gives another stamp."""
+        """Return whether any change after `now`, in seconds, would give another stamp."""
         if self.inode == -1:
             return True
         coarse = self.modified % 1_000_000_000 == 0
@@ -141,7 +142,7 @@ class FileIndex(SqliteFile):
 
 
 def settled_stamp(file: str) -> FileStamp | None:
-    """Return a file's stamp before it is read; None if a later change might not show in it."""
+    """Return a file's stamp before it is read; None if it might not reveal a later change."""
     now = time.time()
     try:
         stamp = FileStamp.of(file)
@@ -160,10 +161,10 @@ class ImageTable(Protocol):
         """Return (code, reason) of unreadable images."""
 
     def put(self, rows: list[Any]) -> None:
-        """Store rows, all or none."""
+        """Store all rows in one transaction."""
 
     def stored(self) -> list[str]:
-        """Return the digests of all rows, also of those that are not known."""
+        """Return the digests of all rows, including those that are not `known`."""
 
 
 class FileProcessor(Protocol):
@@ -206,7 +207,8 @@ def process_files(
     - `processor`: returns a FileProcessor; called with the number of rows to process, if any.
     - `threads`: images processed at once.
     - `progress`: called from the calling thread.
-    - `batch`: rows per task, at most. Up to eight times as many results per thread wait in memory.
+    - `batch`: maximum number of rows per task. Up to eight times as many results per thread wait in
+      memory.
     - `detect_fast`: whether to use the calling thread alone while images are processed very fast.
     - `cluster`: where images are processed, and how, in place of `processor` and `threads`.
 
@@ -245,7 +247,7 @@ class _Outcome(NamedTuple):
 
     row: int
     digest: str | None = None
-    # of the file before it was read; None if a later change might not show
+    # stamp of the file before it was read; None if it might not reveal a later change
     stamp: FileStamp | None = None
     file: str = ""  # absolute path; empty for an image in memory
     new: Any = None  # new row for the table; None for a copy of a processed image
@@ -415,8 +417,8 @@ def _run(
     """Process rows on threads, a batch at a time; rows that a thread returns are queued again.
 
     Very small images are mostly processed by Python in short steps, for which several threads are
-    slower than one because they contend for its lock. So with batches, the calling thread first
-    processes some itself to measure the cost, and continues as long as it is low.
+    slower than one because they contend for the interpreter lock. With batches, the calling thread
+    therefore processes some images itself to measure the cost, and continues while it is low.
     """
     pending = deque(rows)
     rounds = 1

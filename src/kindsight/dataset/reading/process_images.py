@@ -1,7 +1,7 @@
-"""Decode and resize the images of a dataset that a table does not have yet.
+"""Decode and resize the images of a dataset that a table lacks.
 
-Results (features, resized pixels) are cached by file content. So names, folders and splits do not
-matter, copies are processed once, and a file with unchanged size and times is not even read.
+Results (features, resized pixels) are cached by file content. Names, folders and splits therefore
+do not matter, copies are processed once, and a file with unchanged size and times is not even read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ClusterBuilder:
 
 
 class DecodeObserver(Protocol):
-    """Decodes images in place of :func:`kindsight.images.read_image`, to use them as well."""
+    """Decodes images in place of :func:`kindsight.images.read_image`, and also uses them."""
 
     def decode(self, digest: str, data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
         """Return the decoded image; called on many threads.
@@ -78,7 +78,7 @@ class DecodeObserver(Protocol):
         """Return a small picklable function that makes an observer in a worker process."""
 
     def add(self, collected: list[Any]) -> None:
-        """Take over what observers in worker processes collected."""
+        """Add the results of observers in worker processes."""
 
 
 class WorkerObserver(Protocol):
@@ -88,7 +88,7 @@ class WorkerObserver(Protocol):
         """Return the decoded image; see :meth:`DecodeObserver.decode`."""
 
     def collected(self) -> list[Any]:
-        """Return, once, what was collected since the last call."""
+        """Return what was collected since the last call."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Resizer:
         else:
             image = read_loaded(data, self.spec)
         pixels, size = resize_image(image, self.spec), (image.shape[0], image.shape[1])
-        del image  # large, and a network may have to be waited for
+        del image  # large; free it before waiting for a network
         return self.builder.make(digest, pixels, size)
 
     def failed(self, digest: str, error: ImageError) -> Any:

@@ -1,4 +1,4 @@
-"""Read images at addresses before they are needed: each waits for the storage, not for a core."""
+"""Read images at addresses ahead: reading waits for the storage, not for a core."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kindsight.storage.files import IN_FLIGHT
 __all__ = ["ReadAhead", "read_in_order"]
 
 AHEAD_BYTES = 1 << 28
-"""Bytes that may wait in memory, by the sizes that the storage states."""
+"""Limit of bytes that wait in memory, by the sizes that the storage states."""
 
 _Item = TypeVar("_Item")
 _Data = TypeVar("_Data")
 
 
 class ReadAhead(Generic[_Data]):
-    """Loads rows in the order in which they are going to be asked for; many at once.
+    """Loads rows ahead in the order in which they will be requested, many at once.
 
     Parameters
     ----------
     load : callable
-        Returns the image of a row; its errors are raised where the row is asked for.
+        Returns the image of a row; its errors are raised when the row is requested.
     rows : sequence of int
-        The rows in the expected order. Others, and repetitions, are loaded when they are asked for.
+        The rows in the expected order. Others, and repetitions, are loaded when they are requested.
     sizes : sequence of int
         Bytes of each image by row; 0 if unknown.
     """
@@ -60,7 +60,7 @@ class ReadAhead(Generic[_Data]):
                 self._bytes += self._sizes[row]
 
     def close(self) -> None:
-        """Give up what was not asked for; waits for running requests."""
+        """Discard rows that were not requested; wait for running requests."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -69,10 +69,10 @@ def read_in_order(
     is_remote: Callable[[_Item], bool],
     read: Callable[[_Item], _Item],
 ) -> Iterator[_Item]:
-    """Yield items in their order, those at addresses after reading them; many are read at once.
+    """Yield items in order; remote ones are read first, many at once.
 
-    - `is_remote`: whether an item is read here.
-    - `read`: returns what is yielded in its place.
+    - `is_remote`: whether an item is remote and must be read.
+    - `read`: returns the value that is yielded in place of a remote item.
 
     Without remote items, each is yielded as soon as it comes.
     """

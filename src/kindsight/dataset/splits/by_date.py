@@ -44,9 +44,9 @@ def split_by_date(
 
     The newest images become the test split, the next newest the validation split. Images of the
     same second, byte-identical images and images of one group stay together; a group counts as
-    taken when its newest image was. So no train image is newer than any validation image, and no
-    validation image newer than any test image. Sizes are as close to the requested ones as that
-    allows. Images without a date are train images.
+    taken when its newest image was. No train image is therefore newer than any validation image,
+    and no validation image newer than any test image. The numbers of images are as close to the
+    requested ones as that allows. Images without a date are train images.
 
     - `dataset`: with labels and digests in all rows.
     - `taken`: float array (n,); capture times in seconds since 1970; NaN where unknown.
@@ -93,7 +93,7 @@ def split_by_date(
 def _blocks(
     dataset: ImageDataset, rows: NDArray[np.int64], taken: NDArray[np.floating[Any]]
 ) -> _Blocks:
-    """Return the different dates with their rows, newest first; a group has its newest date."""
+    """Return the distinct dates with their rows, newest first; a group has its newest date."""
     indices = group_indices(dataset)[rows]
     newest = np.full(int(indices.max()) + 1, -np.inf)
     dates = np.where(np.isfinite(taken[rows]), taken[rows], -np.inf)
@@ -106,7 +106,7 @@ def _blocks(
 
 
 def _closest_count(totals: NDArray[np.int64], wanted: Fraction) -> int:
-    """Return how many blocks, at least one, come closest to the wanted number of images.
+    """Return the number of blocks, at least one, that comes closest to the wanted number of images.
 
     - `totals`: the images of the first block, of the first two, and so on.
     """

@@ -1,7 +1,7 @@
-"""Choose groups for a split: at random, so that each class gets its number of images.
+"""Choose groups for a split at random, so that each class gets its number of images.
 
-Groups of several images are drawn first, each with the same chance; single images fill the gap to
-the wanted numbers. If there are too few single images, drawn groups are exchanged for others, as
+Groups of several images are drawn first, each with the same probability; single images fill the gap
+to the wanted numbers. If there are too few single images, drawn groups are exchanged for others, as
 few as possible.
 """
 
@@ -21,20 +21,21 @@ from kindsight.dataset.splits.groups import Groups
 __all__ = ["choose_groups", "images_per_class"]
 
 MAX_SUMS = 1024
-"""Maximum number of sums of images per class that the search follows, the closest ones."""
+"""Maximum number of sums of images per class that the search follows; it follows the closest
+ones."""
 
 MAX_GROUPS = 64
-"""Maximum number of groups that this search changes, the first ones by key. Limits the run time."""
+"""Maximum number of groups that this search changes, the first by key. Limits the run time."""
 
 MAX_PAIRS = 1 << 20
-"""Maximum pairs of groups times classes that are compared for an exchange. Limits run time and
-memory."""
+"""Maximum number of pairs of groups, times classes, that are compared for an exchange. Limits run
+time and memory."""
 
 _Rank = tuple[int, bool, float, float]
 
 
 def images_per_class(counts: Mapping[int, int], fraction: Fraction, reserve: int) -> dict[int, int]:
-    """Return how many images of each class a split gets: largest remainders, at least one each.
+    """Return the number of images of each class for a split: largest remainders, at least one each.
 
     - `counts`: images of each class.
     - `fraction`: the split's fraction of all images, above 0 and below 1.
@@ -64,12 +65,12 @@ def choose_groups(
 ) -> NDArray[np.int64]:
     """Return rows of groups that together have about the wanted number of images of each class.
 
-    Every group has the same chance to be chosen, whatever its number of images: the wanted fraction
-    of its class (of a group of several classes, the mean by image). Exceptions: groups with more
-    images of a class than the split is to have are not chosen if the others suffice; and if the
-    drawn groups miss the numbers by more than single images can compensate, as few groups as
-    possible are exchanged. The result is then within one image of `exact` in each class if any
-    choice is, up to the limits of the search (`MAX_GROUPS`, `MAX_SUMS`).
+    Every group is chosen with the same probability, whatever its number of images: the wanted
+    fraction of its class (for a group of several classes, the mean over its images). Exceptions:
+    groups with more images of a class than the split should have are not chosen if the others
+    suffice; and if the drawn groups miss the numbers by more than single images can compensate, as
+    few groups as possible are exchanged. The result is then within one image of `exact` in each
+    class if any choice is, up to the limits of the search (`MAX_GROUPS`, `MAX_SUMS`).
 
     - `groups`: in random order of their keys.
     - `wanted`: images wanted of each class, at least 1.
@@ -121,7 +122,7 @@ class _Choice:
         self.reserve = reserve
         self.groups_of = np.bincount(self.counts.classes, minlength=len(classes))
         self.chosen = np.zeros(len(some), np.bool_)
-        self.drawn = self.wanted  # images that the groups are to have
+        self.drawn = self.wanted  # images that the groups should have
 
     def run(self) -> list[NDArray[np.int64]]:
         """Choose groups; return the rows of chosen single images of each class."""
@@ -160,7 +161,7 @@ class _Choice:
         The number of invalid classes; whether any class is off by more than one image; the squared
         distance of the groups' images to the numbers that the groups were drawn for; that of all
         images to the exact numbers. The former comes first, since single images can replace missing
-        images of groups, but cannot remove any: large groups would be avoided.
+        images of groups but cannot remove any; otherwise, large groups would be avoided.
         """
         need, invalid = self.single_images(images, groups)
         off = np.abs(images + np.maximum(need, 0) - self.exact)
@@ -180,8 +181,9 @@ class _Choice:
     def exchange(self) -> None:
         """Exchange one group for another as long as that improves the choice.
 
-        No group is added or removed without another: small groups would be added more often than
-        removed, since most groups are outside. The reverse of an exchange is as likely as itself.
+        Groups are only exchanged, never added or removed alone: small groups would be added more
+        often than removed, since most groups are outside. An exchange and its reverse are equally
+        likely.
         """
         width = int((MAX_PAIRS / len(self.wanted)) ** 0.5) + 1
         images, groups = self.sums()

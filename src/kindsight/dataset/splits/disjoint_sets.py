@@ -23,7 +23,7 @@ class DisjointSets:
     Parameters
     ----------
     n : int
-        Number of rows; each row starts as a set of its own.
+        Number of rows; each starts as a separate set.
     """
 
     def __init__(self, n: int) -> None:
@@ -43,7 +43,7 @@ class DisjointSets:
         while len(pairs := pairs[self.separate(pairs)]):
             one, other = self._root[pairs[:, 0]], self._root[pairs[:, 1]]
             parent = self._root.copy()
-            # Several pairs may move one set: the smallest row wins, the others are repeated.
+            # Several pairs may move one set: the smallest row wins, the others are tried again.
             np.minimum.at(parent, np.maximum(one, other), np.minimum(one, other))
             while not np.array_equal(above := parent[parent], parent):
                 parent = above
@@ -63,7 +63,7 @@ class DisjointSets:
 def first_rows(
     column: Sequence[Any], key: Callable[[Any], Hashable] | None = None
 ) -> NDArray[np.int64]:
-    """Return, for each row, the first row with an equal value, int64 (n,); its own for None.
+    """Return, for each row, the first row with its value, int64 (n,); for None, the row itself.
 
     - `key`: function of a value, by which values are compared.
     """

@@ -1,12 +1,12 @@
-"""Draw groups of images at random, each with the same chance, in the wanted numbers of images.
+"""Draw groups of images at random, each with the same probability, to given numbers of images.
 
 This is balanced sampling by the cube method (Deville & Tillé 2004, *Efficient balanced sampling:
-the cube method*, Biometrika 91). Every group starts with its chance to be drawn. A step changes the
-chances of some undecided groups so that the expected number of images of each class stays the same,
-up or down at random, until one of them is drawn (1) or not (0). No step changes a group's chance on
-average, whatever its size. Groups are decided from the largest to the smallest: first by steps
-among groups of similar size. The last groups of a size are decided by steps that change all smaller
-groups and single images.
+the cube method*, Biometrika 91). Every group starts with its inclusion probability. A step moves
+the probabilities of some undecided groups, up or down at random, so that the expected number of
+images of each class stays the same, until one of them is drawn (1) or not (0). On average, no step
+changes a group's probability, whatever its size. Groups are decided from the largest to the
+smallest: first by steps among groups of similar size. The last groups of a size are decided by
+steps that change all smaller groups and single images.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from kindsight.dataset.splits.group_counts import GroupCounts
 __all__ = ["draw_groups"]
 
 MAX_BALANCED = 24
-"""Classes that are balanced while groups are drawn, the largest ones. Limits the run time."""
+"""Maximum number of classes that are balanced while groups are drawn: the largest ones. Limits the
+run time."""
 
 MAX_SHARED_STEPS = 16
-"""Steps in which one group is decided against all smaller ones. Limits the run time."""
+"""Maximum number of steps in which one group is decided against all smaller ones. Limits the run
+time."""
 
-_DECIDED = 1e-9  # a chance this close to 0 or 1 is decided
+_DECIDED = 1e-9  # a probability this close to 0 or 1 is decided
 _ZERO = 1e-9  # a pivot this small is 0, relative to the largest number of its column above 1
-_BLOCK = 1 << 16  # groups whose products are computed at a time
+_BLOCK = 1 << 16  # groups whose products are computed at once
 
 
 def draw_groups(
@@ -38,12 +40,12 @@ def draw_groups(
     singles: NDArray[np.int64],
     wanted: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which groups are drawn, and how many single images of each class complete them.
+    """Return which groups are drawn, and the numbers of single images that complete them.
 
     Groups with more images of a class than wanted, by two or more, are not drawn.
 
     - `keys`: a random key of each of the n groups, at least one, uint8 (n, 16), ascending; the
-      result is a function of these and the numbers.
+      result depends on nothing but the arguments.
     - `counts`: images of each class in each group.
     - `singles`: images of each class without a group, (classes,).
     - `wanted`: images wanted of each class, (classes,).
@@ -80,7 +82,7 @@ def draw_groups(
 def _chances(
     counts: GroupCounts, singles: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the chance of each group, and of each class's single images, to be drawn."""
+    """Return the inclusion probability of each group, and of each class's single images."""
     too_many = counts.images > wanted[counts.classes] + 1
     able = counts.group_sums(too_many) == 0
     there = counts.sums(able, len(singles))[0] + singles
@@ -94,19 +96,20 @@ def _chances(
 
 
 class _Rest(NamedTuple):
-    """Groups and single images whose chances change together."""
+    """Groups and single images whose probabilities change together."""
 
     units: NDArray[np.int64]
-    products: NDArray[np.float64]  # of their images of each two classes, relative to their sizes
-    present: NDArray[np.int64]  # how many have images of each class
+    products: NDArray[np.float64]  # of image counts per pair of classes, relative to sizes
+    present: NDArray[np.int64]  # number of them with images of each class
 
 
 class _Drawing:
-    """The chances of groups, from the largest to the smallest, and of single images.
+    """The inclusion probabilities of groups, largest first, and of single images.
 
-    - `chance`: of n groups; then of the single images of classes, which may stay between 0 and 1.
-    - `images`: of each class in each of these, (classes, n + classes with single images).
-    - `keys`: of the groups.
+    - `chance`: probabilities of n groups; then of each class's single images, which may stay
+      between 0 and 1.
+    - `images`: images of each class in each of these, (classes, n + classes with single images).
+    - `keys`: keys of the groups.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class _Drawing:
         return active
 
     def rest_of(self, units: NDArray[np.int64]) -> _Rest:
-        """Return some groups and single images with their products."""
+        """Return groups and single images with their products."""
         rows = len(self.images)
         products, present = np.zeros((rows, rows)), np.zeros(rows, np.int64)
         for start in range(0, len(units), _BLOCK):
@@ -165,9 +168,9 @@ class _Drawing:
         return _Rest(units, products, present)
 
     def decide_against(self, unit: int, rest: _Rest) -> _Rest:
-        """Decide a group by changing the chances of all others equally, as far as possible.
+        """Decide a group by changing all other probabilities equally, as far as possible.
 
-        Returns the others that are undecided then.
+        Returns the others that remain undecided.
         """
         own = self.images[:, unit].astype(np.float64)
         for _ in range(MAX_SHARED_STEPS):
@@ -194,7 +197,7 @@ class _Drawing:
         return rest
 
     def step(self, units: NDArray[np.int64], change: NDArray[np.float64]) -> None:
-        """Change chances up or down, with probabilities that leave each the same on average."""
+        """Move probabilities up or down, so that each stays the same on average."""
         used = np.abs(change) > _ZERO
         units, change = units[used], change[used]
         now = self.chance[units]
@@ -220,7 +223,7 @@ def _null_vector(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     rows, columns = matrix.shape
     triangle = np.asarray(np.linalg.qr(matrix, mode="r"), np.float64)
-    # How much of each column is independent of those before.
+    # How far each column is independent of the previous ones.
     pivots = np.abs(np.diagonal(triangle))
     bounds = _ZERO * np.maximum(1.0, np.abs(matrix[:, :rows]).max(axis=0, initial=0.0))
     dependent = np.flatnonzero(pivots <= bounds)

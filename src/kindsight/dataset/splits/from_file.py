@@ -23,7 +23,7 @@ _DIGEST = "digest"
 
 
 def write_split(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
-    """Write path, label, split, group (if there are any) and digest of each image to a CSV.
+    """Write path, label, split, group (if there are groups) and digest of each image to a CSV file.
 
     Images without a split are written as ``excluded``, and stay excluded when the file is read
     back. Placed in the images' folder, the file is a table to train on. An existing file is
@@ -78,7 +78,8 @@ class SplitFile:
         if not found:
             raise DatasetError(
                 f"The split file {self.where} contains none of the {n_images(len(dataset))}; the "
-                f"first is {quoted(dataset.path[0])}. Paths start at the data's folder."
+                f"first is {quoted(dataset.path[0])}. Its paths must be relative to the data's "
+                "folder."
             )
         split = CodeColumn.of(
             (None if name == EXCLUDED else name) if name is not None else given or "train"

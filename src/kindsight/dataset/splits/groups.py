@@ -29,7 +29,8 @@ class Groups(NamedTuple):
     """Groups of rows, as arrays: those of several images, sorted by key, and single images."""
 
     # uint8 (n, 16), the random sort keys: of one image or its copies, the image's key; else a hash
-    # of the smallest key. So it depends neither on the order of rows nor on the number of images.
+    # of the smallest key, so that it depends neither on the order of rows nor on the number of
+    # images.
     keys: NDArray[np.uint8]
     starts: NDArray[np.int64]  # (n + 1,): where each group begins in `rows`, and the end
     rows: NDArray[np.int64]  # the rows of the groups' images
@@ -46,7 +47,7 @@ SMALLER_GROUPS = (
 
 
 def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:
-    """Return the group index of each row: int64 (n,), counted from 0 by first appearance.
+    """Return the group index of each row: int64 (n,), from 0 in the order of first appearance.
 
     Images stay together if they are byte-identical (same digest), have the same `group`, or are
     linked through other images: a copy of one patient's image in another patient's folder joins the
@@ -159,7 +160,7 @@ def build_groups(
 def _group_keys(
     rows: NDArray[np.int64], keys: NDArray[np.uint8], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the sorted keys of groups, and the place of each row's group among them.
+    """Return the sorted keys of groups, and the position of each row's group among them.
 
     A group's key is a hash of the smallest key of its rows, unless all are equal: the smallest of
     many keys would be small. Groups with equal keys are in the order of their first rows.
@@ -275,10 +276,10 @@ def fold_indices(
 
 
 def _distribute(groups: Groups, folds: int, n: int) -> NDArray[np.int64]:
-    """Assign large groups first, each to the fold it unbalances least; then single rows.
+    """Assign large groups first, each to the fold that it unbalances least; then single rows.
 
-    Of equally good folds, the group gets the first one at or after a fold that its key selects. The
-    rule prefers no fold: each one is equally likely for every group, even the largest.
+    Of equally good folds, a group gets the first one at or after a fold that its key selects, so
+    that each fold is equally likely for every group, even the largest.
     """
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)
@@ -309,12 +310,12 @@ def _distribute(groups: Groups, folds: int, n: int) -> NDArray[np.int64]:
 
 
 def _start(key: bytes, folds: int) -> int:
-    """Return the fold that a group prefers; the first half of its key decides its place."""
+    """Return the fold from which a group's fold is searched, given by half of its key."""
     return int.from_bytes(key[8:], "little") % folds
 
 
 def _fill(rows: int, count: list[int], total: list[int], start: int) -> NDArray[np.int64]:
-    """Return the fold of each row of a class: that with the fewest of it, then the fewest rows."""
+    """Return the fold of each row of a class: fewest rows of the class, then fewest rows."""
     folds = len(total)
     heap = [(count[fold], total[fold], (fold - start) % folds) for fold in range(folds)]
     heapq.heapify(heap)

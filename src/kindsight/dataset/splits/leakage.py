@@ -1,4 +1,4 @@
-"""Leakage: duplicates across splits, and what is done about them."""
+"""Leakage: find duplicates across splits, and drop or move them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GROUP_DIGITS = 12  # of the digest, in the name of a group
 
 @dataclass(frozen=True)
 class DuplicateAcrossSplits:
-    """One image of which another split has a duplicate.
+    """An image that has a duplicate in another split.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ class DuplicateAcrossSplits:
     split_before, split_after : str
         Its split; ``"excluded"`` for none.
     match : str
-        ``"identical"`` (byte for byte) or ``"near-duplicate"``, to those of the other splits.
+        ``"identical"`` (byte for byte) or ``"near-duplicate"``: the relation to the images of other
+        splits.
     """
 
     group: int
@@ -249,7 +250,7 @@ def merge_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDatas
     """Return the dataset with groups merged where `links` joins them.
 
     Merged groups get the first of their names in sorted order. Linked images without groups get a
-    group named after the smallest of their digests, so the name does not depend on their order.
+    group named after the smallest of their digests, so that it does not depend on their order.
 
     Parameters
     ----------

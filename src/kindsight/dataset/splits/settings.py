@@ -111,10 +111,10 @@ class SplitSettings:
         return {name: int(value) if value >= 1 else value for name, value in both}
 
     def inseparable(self, dataset: ImageDataset) -> Sequence[tuple[str, str] | None]:
-        """Return a value per image, equal for images that always end up in the same split.
+        """Return a value per image that is equal for images that always end up in the same split.
 
-        None where nothing is certain, and for training images whose near-duplicates are to be
-        grouped: the folds of a cross-validation separate them otherwise.
+        None where that is not certain, and for training images whose near-duplicates will be
+        grouped, because otherwise the folds of a cross-validation would separate them.
 
         - `dataset`: as for :meth:`split`.
         """

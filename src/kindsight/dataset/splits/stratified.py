@@ -1,8 +1,8 @@
 """Stratified random splits, and folds as validation splits.
 
 An image's split is drawn from its content: a hash of the seed, the split's name, the digest and the
-label. So neither the order nor the names of the files matter, and without groups, adding or
-removing an image moves few others. Groups are drawn with the same chance as single images; see
+label. Neither the order nor the names of the files matter, and without groups, adding or removing
+an image moves few others. Groups are drawn with the same probability as single images; see
 :mod:`.draw_groups`.
 """
 
@@ -50,9 +50,10 @@ def random_split(
     Byte-identical images and images of one group stay together. Over the seeds, a group is in a
     split as often as a single image of its class, whatever its size. Each class's number of images
     in a split is within one image of its exact fraction, and at least one, if any choice of groups
-    is (among the first 64 groups by key, if there are more). Numbers come first: a group with more
-    images of a class than the split is to have is only used if the others do not suffice, and if
-    few choices of groups have the right numbers, their groups are drawn more often than others.
+    is (among the first 64 groups by key, if there are more). The numbers take precedence: a group
+    with more images of a class than the split should have is only used if the others do not
+    suffice, and if few choices of groups have the right numbers, their groups are drawn more often
+    than others.
 
     Validation and test images that the dataset already has stay. If it has a train and a validation
     split, nothing changes. If it has a test split, only a validation split is taken from the other
@@ -210,7 +211,7 @@ def check_group_counts(
     - `dataset`: with labels.
     - `rows`: the rows that are split.
     - `indices`: the group index of every row of the dataset.
-    - `splits`: the splits taken beside the train split.
+    - `splits`: the splits other than the train split.
     - `folds`: for cross-validation: the number of folds, in place of `splits`.
     """
     needed = folds or len(splits) + 1
