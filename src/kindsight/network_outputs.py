@@ -1,7 +1,7 @@
-"""Read a block of images and run a LiteRT network on them: what threads and worker processes do.
+"""Read a block of images and run a LiteRT network on them, in a thread or a worker process.
 
-A block's result, :class:`NetworkOutputs`, is plain arrays. From these, the predictor makes
-predictions in one way, wherever they were computed.
+A block's result, :class:`NetworkOutputs`, consists of plain arrays. The predictor makes predictions
+from these in the same way, wherever they were computed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Run = Callable[[Sequence[NDArray[np.uint8]]], list[tuple[NDArray[np.float32], ND
 
 
 class Needs(NamedTuple):
-    """What is returned of each readable image besides the network's outputs."""
+    """The data of each readable image to return in addition to the network's outputs."""
 
     digests: bool = False
     hashes: bool = False
@@ -75,7 +75,7 @@ class ImageInMemory(NamedTuple):
 
 
 class ResizedImage(NamedTuple):
-    """An image that was read already: its pixels, and the fraction of clipped values."""
+    """An image that has been read: its pixels, and the fraction of clipped values."""
 
     pixels: NDArray[np.uint8]
     clipped: float
@@ -89,7 +89,7 @@ class UnreadImage(NamedTuple):
 
 
 class PixelsOfImage(NamedTuple):
-    """The resized pixels of an image, its fraction of clipped values, and what else is needed."""
+    """The resized pixels of an image, its fraction of clipped values, and other needed data."""
 
     pixels: NDArray[np.uint8]
     clipped: float
@@ -99,7 +99,7 @@ class PixelsOfImage(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutputs:
-    """What was computed of a block of images.
+    """The results of a block of images.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class NetworkOutputs:
     logits : array
         float32 (readable images, classes), in the block's order.
     scores : array or None
-        float32 (readable images,): out-of-distribution scores; None of a network without.
+        float32 (readable images,): out-of-distribution scores; None if the network has none.
     clipped : array
         float64 (readable images,): fraction of clipped values.
     digests, hashes, pixels : array or None
@@ -140,12 +140,12 @@ class ImageObserver(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What it needs of each readable image."""
+        """The data that it needs of each readable image."""
 
     def observe(self, rows: NDArray[np.int64], seen: NetworkOutputs) -> None:
-        """Take the rows of a block's readable images, and what was computed of them.
+        """Receive the rows of a block's readable images, and their results.
 
-        It is called on the thread that takes the predictions, in the order of the images, before
+        It is called on the thread that consumes the predictions, in the order of the images, before
         the predictions of the block are yielded.
         """
 
@@ -159,7 +159,7 @@ class _Fetched(NamedTuple):
 def fetched_ahead(images: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Yield pairs of a name and a source in their order; those at addresses are fetched ahead.
 
-    Many are fetched at once, since each waits for its storage. Others are yielded unchanged.
+    Many are fetched at once, since each waits for the storage. Others are yielded unchanged.
     """
 
     def waits(image: tuple[str, Any]) -> bool:
@@ -190,7 +190,7 @@ def read_source(
     """Return the resized pixels of an image, or why it cannot be read.
 
     `source` is a path, bytes, a file, a Pillow image, an array, or one of this module's sources;
-    `number` names an array in messages. A digest is computed of paths, bytes and images of
+    `number` names an array in messages. A digest is computed for paths, bytes and images of
     datasets.
     """
     if isinstance(source, ResizedImage):
@@ -212,7 +212,7 @@ def read_source(
 def _read(
     number: int, source: Any, spec: InputSpec, scale: ValueScale, max_pixels: int
 ) -> tuple[NDArray[np.uint8], bytes | NDArray[np.uint8] | None]:
-    """Return the decoded image, and its content where that is at hand."""
+    """Return the decoded image, and the content of its file if that was read."""
     data: bytes | NDArray[np.uint8]
     if isinstance(source, ImageInMemory):
         return source.image, source.image
@@ -238,7 +238,7 @@ def _read(
 
 
 def _clipped(scale: ValueScale) -> float:
-    """Return the fraction of samples outside of the training's range; all, if it had none."""
+    """Return the fraction of samples outside the training's value range; 1 if it had none."""
     if scale.value_range is None:
         return float(math.isfinite(scale.low) and not scale.stated)
     return scale.clipped
@@ -247,7 +247,7 @@ def _clipped(scale: ValueScale) -> float:
 def compute_outputs(
     read: Sequence[PixelsOfImage | ImageError], run: Run, classes: int, needs: Needs
 ) -> NetworkOutputs:
-    """Return the network's outputs for images that were read, and what else is needed of them."""
+    """Return the network's outputs for images that were read, and the other needed data."""
     images = [image for image in read if not isinstance(image, ImageError)]
     outputs = run([image.pixels for image in images])
     n = len(images)
@@ -274,17 +274,17 @@ def compute_outputs(
 
 
 BATCH = 8
-"""Images that are read, and then run through the network, by one thread or process."""
+"""Number of images that one thread or process reads, and then runs through the network."""
 
 BLOCK = 64
-"""Most images of one task of a cluster."""
+"""Maximum number of images per task of a cluster."""
 
 BLOCK_BYTES = 1 << 20
-"""Bytes of images in memory at which a task of a cluster ends; hundreds wait at once."""
+"""Bytes of images in memory at which a task of a cluster ends; hundreds of tasks wait at once."""
 
 
 class Block(NamedTuple):
-    """Some images of a stream, as any process can read them: a task of a cluster."""
+    """A task of a cluster: some images of a stream, in a form that any process can read."""
 
     first: int  # number of the first image in the stream
     sources: tuple[Any, ...]
@@ -342,7 +342,7 @@ def compute_on(
 ) -> Iterator[tuple[list[str], NetworkOutputs]]:
     """Yield names and outputs of blocks of images, in their order, computed by a cluster.
 
-    An image that ends its worker process each time is unreadable.
+    An image that crashes its worker process each time counts as unreadable.
 
     Raises
     ------
@@ -370,7 +370,7 @@ def compute_on(
 
 
 def _lost(classes: int) -> NetworkOutputs:
-    """Return the outputs of an image that is lost with every process that reads it."""
+    """Return the outputs of an image that crashes every process that reads it."""
     nothing = np.empty((0, classes), np.float32)
     return NetworkOutputs(
         1, {0: ("corrupt", LOST_REASON)}, nothing, None, np.empty(0),
@@ -397,14 +397,14 @@ def _blocks(
 
 
 def _portable(number: int, source: Any, spec: InputSpec) -> Any:
-    """Return a source that any process can read; what is none is read here."""
+    """Return a source that any process can read; any other source is read here."""
     if isinstance(source, DatasetRow):
         if source.dataset.arrays is not None:
             return ImageInMemory(source.dataset.load(source.row))  # type: ignore[arg-type]
         return source.dataset.address(source.row)
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
-        # As given, with its dots: Path would change names that are not found.
+        # As given, including its dots: Path would change the names of missing files.
         here = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
         return path if not path or is_address(path) else here
     plain = isinstance(source, np.ndarray) and source.dtype.kind in "buif"

@@ -45,7 +45,7 @@ def test_any_host_but_loopback_needs_a_token(tmp_path: Path, host: str) -> None:
 def test_a_token_is_one_long_word(tmp_path: Path, content: str) -> None:
     (tmp_path / "token").write_text(content, "utf-8")
     text = refused(tmp_path / "m", "--token-file", tmp_path / "token")
-    assert "--token-file must have one word of 16" in text
+    assert "--token-file must contain one word of 16" in text
     assert content[:3] not in text or len(content) < 3
 
 

@@ -1,4 +1,4 @@
-"""The application: models, engine, routes and middleware put together."""
+"""The application: it assembles models, engine, routes and middleware."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ModelInput(BaseModel):
 
 
 class Thresholds(BaseModel):
-    """When a prediction has no label; null where there is no such rule."""
+    """Thresholds of the rules by which a prediction has no label; null without the rule."""
 
     unsure: float | None = Field(description="Lowest confidence at which an image gets a label.")
     unknown: float | None = Field(
@@ -88,7 +88,7 @@ class ModelDetails(ServedModelName):
 
 
 class Health(BaseModel):
-    """The process works."""
+    """The process is running."""
 
     status: Literal["ok"]
 
@@ -114,7 +114,7 @@ def create_app(
     Raises
     ------
     SettingsError
-        For none, or two of the same name.
+        If there are no runs, or two have the same name.
     BundleError
         For a bundle that cannot be served.
     """
@@ -127,7 +127,7 @@ def create_app(
         version=version("kindsight"),
         description="Image classifiers over HTTP.",
         lifespan=partial(_lifespan, serving),
-        # Their pages load scripts from other hosts.
+        # FastAPI's documentation pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
         # A URL with an extra slash is a mistake, not another address.
@@ -198,7 +198,7 @@ def _add_state_routes(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/healthz", response_model=Health, tags=["state"])
     async def healthz() -> dict[str, Any]:
-        """Return 200 while the process works."""
+        """Return 200 while the process is running."""
         return {"status": "ok"}
 
     @app.get("/readyz", response_model=Status, responses={503: {"model": Status}}, tags=["state"])
@@ -230,7 +230,7 @@ def _entry(served: ServedModel) -> dict[str, Any]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the schemas that no route declares by itself."""
+    """Return the OpenAPI document, with the schemas that no route declares."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -238,7 +238,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        # FastAPI adds its own answer for parameters that cannot be invalid, such as names.
+        # FastAPI adds a response for invalid parameters, even to routes whose parameters cannot be
+        # invalid.
         for operations in document["paths"].values():
             for operation in operations.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):

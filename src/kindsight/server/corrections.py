@@ -1,8 +1,8 @@
-"""Corrections of predictions, kept as a dataset for the next training.
+"""Corrections of predictions, stored as a dataset for the next training.
 
 The folder has ``corrections.csv`` (path, label, predicted, model, time) and the images in
-``images``, each named by the digest of its content. An image without any of the classes has an
-empty label, which a training leaves out.
+``images``, each named after the digest of its content. An image of none of the classes has an empty
+label, and training leaves it out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX_TABLE_BYTES = 64 * 2**20
 
 
 class KeepingFullError(Exception):
-    """The images of the folder have reached the limit of bytes."""
+    """The images in the folder have reached the limit of bytes."""
 
 
 class CorrectionStore:
@@ -59,14 +59,14 @@ class CorrectionStore:
     Parameters
     ----------
     folder : path
-        Made if it does not exist.
+        Created if it does not exist.
     limit : int
         Limit of the bytes of all images.
 
     Raises
     ------
     SettingsError
-        For a folder with a table of something else.
+        If the folder has a table of something else.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -75,19 +75,19 @@ class CorrectionStore:
         try:
             (folder / IMAGES).mkdir(parents=True, exist_ok=True)
             self._mutex = threading.Lock()
-            # On disk: the folder may be that of several servers.
+            # On disk, because several servers may share the folder.
             self._lock = FileLock(folder / ".lock")
             with self._lock:
                 self._read()
         except OSError as error:
             raise SettingsError(
-                f"`keep` must be a folder that can be written; got {folder} ({error.strerror})."
+                f"`keep` must be a writable folder; got {folder} ({error.strerror})."
             ) from error
 
     def add(self, data: bytes, label: str | None, predicted: str | None, model: str) -> str:
-        """Keep an image with its label in place of an earlier one; return its digest.
+        """Store an image with its label, replacing an earlier one; return its digest.
 
-        KeepingFullError if there is no room, ImageError for another file than an image.
+        KeepingFullError if there is no room, ImageError for a file that is not an image.
         """
         digest = content_digest(data)
         kind = detect_format(data)
@@ -106,7 +106,7 @@ class CorrectionStore:
         return digest
 
     def remove(self, digest: str) -> bool:
-        """Take back the correction of an image; return whether there was one."""
+        """Delete the correction of an image; return whether there was one."""
         with self._mutex, self._lock:
             rows = self._read()
             paths = [path for path in rows if Path(path).stem == digest]
@@ -136,7 +136,7 @@ class CorrectionStore:
                 raise ValueError("other columns")
             rows = [row for row in reader if row]
             if any(len(row) != len(COLUMNS) for row in rows):
-                raise ValueError("rows of another length")
+                raise ValueError("rows of different lengths")
         except (ValueError, csv.Error) as error:
             raise SettingsError(
                 f"`keep` must be a new folder, or one of corrections; {table} has {error}. Give "
@@ -150,7 +150,7 @@ class Correction(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(description="Model that predicted.", examples=["photos-1"])
+    model: str = Field(description="Model that made the prediction.", examples=["photos-1"])
     label: str | None = Field(
         description="The true class; null for none of the classes.", examples=["dog"]
     )
@@ -158,8 +158,8 @@ class Correction(BaseModel):
     name: str | None = Field(None, max_length=500, description="Name of the file.")
 
 
-class Kept(BaseModel):
-    """A kept correction."""
+class StoredCorrection(BaseModel):
+    """A stored correction."""
 
     id: str = Field(description="Digest of the image.", examples=["0f4c5d" + "0" * 26])
 
@@ -186,7 +186,7 @@ _REQUEST_BODY: dict[str, Any] = {
 
 
 def corrections_router(serving: Serving) -> APIRouter:
-    """Return the routes that keep corrections, and take them back."""
+    """Return the routes that store and delete corrections."""
     router = APIRouter(tags=["corrections"])
     keep, limit = serving.settings.keep, serving.settings.keep_bytes
     store = None if keep is None else CorrectionStore(keep, limit)
@@ -194,13 +194,13 @@ def corrections_router(serving: Serving) -> APIRouter:
     @router.post(
         "/v1/corrections",
         status_code=201,
-        response_model=Kept,
+        response_model=StoredCorrection,
         responses=OF_IMAGES | documented(NOT_FOUND, KEEPING_FULL),
         openapi_extra=_REQUEST_BODY,
         operation_id="correct",
     )  # fmt: skip
     async def correct(request: Request) -> dict[str, str]:
-        """Keep an image with its true class; the same image again replaces its class."""
+        """Store an image with its true class; sending the image again replaces the class."""
         found = _needed(store)
         serving.check_room()
         image, correction = await _read_correction(request, serving)
@@ -235,7 +235,7 @@ def corrections_router(serving: Serving) -> APIRouter:
         operation_id="take_back_correction",
     )
     async def take_back(id: str) -> None:
-        """Take back a correction; its image is deleted."""
+        """Delete a correction and its image."""
         if not await asyncio.to_thread(_needed(store).remove, id):
             raise ProblemError(NOT_FOUND, f"There is no correction {id[:80]!r}.")
 

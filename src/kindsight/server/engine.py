@@ -1,7 +1,7 @@
 """The engine: a bounded queue of images, and the threads that predict them.
 
-Everything that belongs to a request happens on the event loop; :class:`Job` alone is shared with
-the threads. A job is waiting, then running, then done; it is dropped only while it waits.
+Everything that belongs to a request happens on the event loop; only :class:`Job` is shared with the
+threads. A job is waiting, then running, then done; it is dropped only while it waits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Job:
     work : callable
         Returns the result; called on a thread.
     loop : asyncio.AbstractEventLoop
-        On which the result is awaited.
+        The event loop on which the result is awaited.
     """
 
     __slots__ = ("done", "loop", "work")
@@ -53,7 +53,7 @@ class Job:
         self.done: asyncio.Future[Any] = loop.create_future()
 
     def run(self) -> None:
-        """Do the work on this thread, and hand the result to the event loop."""
+        """Do the work on this thread, and pass the result to the event loop."""
         try:
             result, error = self.work(), None
         except BaseException as caught:
@@ -61,10 +61,10 @@ class Job:
         try:
             self.loop.call_soon_threadsafe(self._finish, result, error)
         except RuntimeError:  # the event loop has ended: nobody awaits the result
-            logger.debug("a result came after the end of the server")
+            logger.debug("a result arrived after the server had ended")
 
     def _finish(self, result: Any, error: BaseException | None) -> None:
-        if self.done.done():  # cancelled: the client is gone, or its time was over
+        if self.done.done():  # cancelled: the client is gone, or the time limit was reached
             return
         if error is None:
             self.done.set_result(result)
@@ -82,7 +82,7 @@ class Engine:
     workers : int, optional
         Number of threads; the number of cores by default.
     limit : int
-        Most jobs that wait.
+        Maximum number of waiting jobs.
     """
 
     def __init__(self, workers: int | None, limit: int) -> None:
@@ -98,7 +98,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Number of images that wait."""
+        """Number of waiting images."""
         return len(self._waiting)
 
     @property
@@ -110,13 +110,13 @@ class Engine:
         """Start the threads."""
         self._opencv.enter_context(single_threaded_opencv())
         for number in range(self.workers):
-            # A thread in a native function must not keep the process from ending.
+            # A thread in a native function must not prevent the process from ending.
             thread = threading.Thread(target=self._work, name=f"kindsight-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def close(self, seconds: float = 5.0) -> None:
-        """Drop what waits, and end the threads after their current job."""
+        """Drop the waiting jobs, and end the threads after their current job."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -142,7 +142,7 @@ class Engine:
             self._changed.notify(len(jobs))
 
     def drop(self, jobs: Sequence[Job]) -> None:
-        """Remove those jobs that still wait; nobody awaits them any more."""
+        """Remove those jobs that are still waiting; nobody awaits them any more."""
         unwanted = set(map(id, jobs))
         with self._changed:
             kept = [job for job in self._waiting if id(job) not in unwanted]
@@ -166,7 +166,7 @@ class Engine:
                 self._finished.append(time.monotonic())
 
     def _retry_after(self, excess: int) -> int:
-        """Return the seconds after which `excess` images fewer will wait, at the recent rate."""
+        """Return the seconds until `excess` fewer images are waiting, at the recent rate."""
         now = time.monotonic()
         recent = [moment for moment in list(self._finished) if now - moment < RATE_SECONDS]
         if not recent:

@@ -1,6 +1,7 @@
-"""Checks of every request (host name, origin, token, upload), and the headers of every answer.
+"""Checks of every request (host name, origin, token, upload), and the headers of every response.
 
-Limits of uploads are enforced while they are read: size of one, size of all, time of one.
+Limits of uploads are enforced while they are read: the size of one, the size of all, the time of
+one.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ __all__ = [
 ]
 
 DRAIN_SECONDS = 3.0
-"""Time for which the rest of a refused upload is read, so that its client sees the answer."""
+"""Seconds for which the rest of a rejected upload is read, so that the client sees the response."""
 
 DRAIN_BYTES = 64 * 2**20
-"""Bytes of the rest of a refused upload that are read."""
+"""Maximum bytes of the rest of a rejected upload that are read."""
 
 
 class UploadLimits:
-    """Middleware that bounds uploads, and lets a client that is still sending see its answer.
+    """Middleware that limits uploads, and lets a client that is still sending see the response.
 
-    A body that is not read to its end has its answer sent at once, with ``Connection: close``.
-    Closing the connection then would make the client's system discard that answer: some of the
-    rest is read first.
+    If a body is not read to its end, the response is sent at once, with ``Connection: close``.
+    Closing the connection immediately would make the client's system discard that response, so some
+    of the rest is read first.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class UploadLimits:
             self._held -= upload.size
 
     def grow(self, before: int, size: int) -> None:
-        """Count more bytes of a body that has `before`; ProblemError if that is too much."""
+        """Count the growth of a body from `before` bytes; ProblemError if that is too much."""
         limit = self._settings.body_bytes
         if before + size > limit:
             raise ProblemError(
@@ -95,13 +96,13 @@ class UploadLimits:
         self._held += size
 
     def check_length(self, stated: bytes) -> None:
-        """Refuse a body that states a size above the limit, before it is read."""
+        """Reject a body that states a size above the limit, before it is read."""
         if stated.isdigit() and int(stated[:20]) > self._settings.body_bytes:
             self.grow(0, self._settings.body_bytes + 1)
 
     @property
     def seconds(self) -> float:
-        """Limit of the time of an upload."""
+        """Time limit of an upload."""
         return self._settings.seconds
 
 
@@ -146,7 +147,7 @@ class _Upload:
         self._complete = not message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a part of the response."""
         if message["type"] == "http.response.start" and not self._complete:
             others = [each for each in message["headers"] if each[0].lower() != b"connection"]
             message = {**message, "headers": [*others, (b"connection", b"close")]}
@@ -170,11 +171,11 @@ class _Upload:
 logger = logging.getLogger("kindsight.server")
 
 OPEN_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/")
-"""Addresses that need no token: probes, and the page, which asks for the token."""
+"""Paths that need no token: probes, and the page, which asks for the token."""
 
 OPEN_PREFIX = "/assets/"
 
-_NAME_CURE = "If that is its name, start it with --allow-host NAME."
+_NAME_CURE = "If that is the server's name, start it with --allow-host NAME."
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -183,23 +184,25 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
 }
-"""Headers of every answer that does not set them itself."""
+"""Headers of every response that does not set them itself."""
 
 
 class Guard:
-    """Middleware that refuses requests with a wrong host, origin or token.
+    """Middleware that rejects requests with a wrong host, origin or token.
 
-    - `Host` must be one of the server's names: a web page could otherwise point a name of its own
-      to this machine and read the answers (DNS rebinding).
-    - A browser's request that changes something, or costs time, must come from the server's page.
-    - With a token, it must be sent. The comparison takes the same time wherever they differ.
+    - `Host` must be one of the server's names: otherwise, a web page could point its own domain
+      name to this machine and read the responses (DNS rebinding).
+    - A browser's request that changes something or takes computing time must come from the server's
+      page.
+    - If there is a token, it must be sent. The comparison takes the same time wherever the
+      tokens differ.
 
     Parameters
     ----------
     app : ASGI application
     settings : ServerSettings
     is_stopping : callable
-        Returns whether connections are to be closed after their answer.
+        Returns whether connections are to be closed after their response.
     """
 
     def __init__(
@@ -236,7 +239,7 @@ class Guard:
         except asyncio.CancelledError:
             if started or not self._is_stopping():
                 raise
-            problem = ProblemError(STOPPING, "The server stopped before the answer was complete.")
+            problem = ProblemError(STOPPING, "The server stopped before the response was complete.")
             await problem_response(problem)(scope, receive, sending)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
@@ -247,7 +250,7 @@ class Guard:
             await problem_response(problem)(scope, receive, sending)
 
     def _check(self, scope: Scope) -> None:
-        """Raise ProblemError for a request that may not be answered."""
+        """Raise ProblemError for a request that must be rejected."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _hostname(host) not in self._hosts:
@@ -255,7 +258,7 @@ class Guard:
                 OTHER_HOST,
                 f"This server is not {host[:80]!r}, but {' or '.join(self._hosts)}. {_NAME_CURE}",
             )
-        # A browser adds no token by itself: with one, the origin does not matter.
+        # A browser never adds the token by itself, so with a token the origin does not matter.
         if self._token is None and scope["method"] not in ("GET", "HEAD"):
             self._check_origin(headers, host)
         if self._token is not None and not _is_open(scope["path"]):
@@ -271,8 +274,8 @@ class Guard:
             return
         raise ProblemError(
             OTHER_SITE,
-            f"A page of {origin[:80]!r} sent the request; only this server's own page may. A "
-            "program sends no header Origin.",
+            f"A page of {origin[:80]!r} sent the request; only this server's own page may. In a "
+            "program, leave out the header Origin.",
         )
 
     def _check_token(self, headers: Headers) -> None:
@@ -285,7 +288,7 @@ class Guard:
             UNAUTHORIZED,
             "Send the server's token in the header 'Authorization: Bearer TOKEN'."
             if not given
-            else "The token in the header Authorization is not the server's.",
+            else "The token in the header Authorization is not the server's token.",
             {"WWW-Authenticate": 'Bearer realm="kindsight"'},
         )
 

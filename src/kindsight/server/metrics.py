@@ -22,13 +22,13 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper ends of the histograms' buckets, in seconds."""
 
 MAX_LABELS = 200
-"""Classes of a model that are counted by name; the others together."""
+"""Maximum number of a model's classes that are counted by name; the others are counted together."""
 
 OTHER = "(other)"
 
 
 class Metrics:
-    """Counters of one server, in a registry of its own."""
+    """Counters of one server, in a separate registry."""
 
     def __init__(self, engine: Engine, models: Models) -> None:
         self.registry = CollectorRegistry()
@@ -40,14 +40,16 @@ class Metrics:
             registry=registry,
         )
         self.seconds = Histogram(
-            "kindsight_request_seconds", "Time from a request's headers to the end of its answer.",
+            "kindsight_request_seconds",
+            "Time from a request's headers to the end of its response.",
             ["route"], buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.in_flight = Gauge(
             "kindsight_requests_in_flight", "Requests being handled.", registry=registry
         )
         self._images = Counter(
-            "kindsight_images", "Images predicted, with those that could not be read.", ["model"],
+            "kindsight_images",
+            "Images predicted, including those that could not be read.", ["model"],
             registry=registry,
         )  # fmt: skip
         self._errors = Counter(
@@ -74,7 +76,7 @@ class Metrics:
                 self._predictions.labels(model, label, found.reason).inc()
 
     def _bounded(self, model: str, label: str | None) -> str:
-        """Return a label of a model, of which there are at most :data:`MAX_LABELS`."""
+        """Return a model's label, or :data:`OTHER` beyond the first :data:`MAX_LABELS`."""
         if label is None:
             return ""
         known = self._known.setdefault(model, set())
@@ -103,10 +105,10 @@ class _State(Collector):
         """Yield queue, threads and models."""
         engine = self._engine
         yield GaugeMetricFamily(
-            "kindsight_queue_images", "Images that wait in the queue.", engine.waiting
+            "kindsight_queue_images", "Images waiting in the queue.", engine.waiting
         )
         yield GaugeMetricFamily(
-            "kindsight_queue_limit", "Maximum number of images that wait.", engine.limit
+            "kindsight_queue_limit", "Maximum number of waiting images.", engine.limit
         )
         yield GaugeMetricFamily(
             "kindsight_running_images", "Images being predicted.", engine.running
@@ -140,7 +142,7 @@ class MetricsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, start = "499", time.perf_counter()  # nothing sent: the client is gone
+        status, start = "499", time.perf_counter()  # nothing was sent: the client is gone
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -153,7 +155,7 @@ class MetricsMiddleware:
             await self._app(scope, receive, sending)
         finally:
             self._metrics.in_flight.dec()
-            # Addresses that do not exist are one route: a scanner must not fill the memory.
+            # Paths that do not exist count as one route: a scanner must not fill the memory.
             route = getattr(scope.get("route"), "path", "(none)")
             method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE") else "(other)"
             self._metrics.requests.labels(route, method, status).inc()

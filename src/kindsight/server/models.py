@@ -43,14 +43,14 @@ _GREY = 128
 class LoadedModel:
     """A bundle in memory, with networks for several threads.
 
-    The files are read once: later changes of them on disk have no effect.
+    The files are read once; later changes on disk have no effect.
 
     Parameters
     ----------
     path : path
         A run folder or another bundle; a link is followed once.
     name : str
-        The name in addresses.
+        The name in URLs.
     workers : int
         Threads that may predict at once.
 
@@ -59,7 +59,7 @@ class LoadedModel:
     version : str
         Digest of ``bundle.json`` and the network.
     description : dict
-        As ``model.json`` of an export.
+        The content of an export's ``model.json``.
     unexplained : str
         Why there are no heat maps; empty if there are.
     """
@@ -108,8 +108,8 @@ class LoadedModel:
     def heat_map(self, image: NDArray[np.uint8], target: str) -> bytes:
         """Return the heat map of a class for an image, a transparent PNG file.
 
-        It lies over the whole image, its longer side at most :data:`HEAT_MAP_SIDE` pixels.
-        KindsightError for a network without.
+        It covers the whole image; its longer side has at most :data:`HEAT_MAP_SIDE` pixels.
+        KindsightError for a network without heat maps.
         """
         if self.unexplained:
             raise KindsightError(self.unexplained)
@@ -120,11 +120,11 @@ class LoadedModel:
         return encode(draw_heat_map(place_map(values, spec, (height, width))))
 
     def public(self, text: str) -> str:
-        """Return a message without the folder's place on this machine."""
+        """Return a message without the path of the folder on this machine."""
         return text.replace(str(self.bundle.folder), self.name)
 
     def _saliency(self, pixels: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
-        """Return the saliency map of a class, on a network that no other thread uses."""
+        """Return the saliency map of a class, by a network that no other thread is using."""
         explainer = self._maps.get()
         try:
             if explainer is None:
@@ -169,7 +169,7 @@ def _network_of(bundle: Bundle) -> bytes:
     files = bundle.facts.get("files")
     expected = files.get(TFLITE_FILE) if isinstance(files, dict) else None
     if expected is not None and expected != content_digest(content):
-        raise BundleError(f"{bundle.tflite} changes while it is read.")
+        raise BundleError(f"{bundle.tflite} changed while it was being read. Try again.")
     return content
 
 
@@ -209,7 +209,7 @@ class ServedModel:
 
     @property
     def public_fault(self) -> str:
-        """The fault without the folder's place on this machine."""
+        """The fault without the path of the folder on this machine."""
         text = self.current.public(self.fault)
         for folder in (self.path.resolve(), self.path):
             text = text.replace(str(folder), self.name)
@@ -229,7 +229,7 @@ class Models:
     Raises
     ------
     SettingsError
-        For none, or for two folders of the same name.
+        If there are none, or two folders have the same name.
     BundleError
         For a bundle that cannot be served.
     """
@@ -276,7 +276,7 @@ class Models:
             new = load_model(served.path, served.name, self.workers)
         except KindsightError as error:
             served.fault = str(error)
-        except Exception as error:  # whatever it is, the old bundle is served on
+        except Exception as error:  # whatever the error, the old bundle is still served
             logger.exception("%s could not be loaded", printable(str(served.path)))
             served.fault = f"{served.path} could not be loaded: {type(error).__name__}."
         else:
@@ -285,7 +285,7 @@ class Models:
                 logger.info("%s: version %s now (was %s)", served.name, new.version, old)
             return
         logger.error(
-            "%s: the new bundle cannot be served, version %s is served on: %s",
+            "%s: the new bundle cannot be served; version %s still is: %s",
             served.name, served.current.version, printable(served.fault),
         )  # fmt: skip
 
@@ -294,7 +294,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
     """Return folders by name; SettingsError for two of the same name."""
     named: dict[str, Path] = {}
     for path in runs:
-        # Of "." and "..", too.
+        # Also for "." and "..".
         name = valid_text(path.name if path.name.strip(".") else path.resolve().name) or "model"
         if name in named:
             raise SettingsError(
@@ -306,7 +306,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _stamp(path: Path) -> tuple[Any, ...]:
-    """Return what changes when a bundle is written, its folder is replaced or a link switched."""
+    """Return a value that changes with the bundle, its folder or a link to it."""
     found: list[Any] = []
     for file in (path / JSON_FILE, path / TFLITE_FILE):
         try:

@@ -1,7 +1,7 @@
 """The Open Inference Protocol (KServe V2, REST): the routes below ``/v2``.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md,
-with the extension for binary tensors. A request has one input: ``images``, the files' contents
+with the extension for binary tensors. A request has one input: ``images``, the contents of files
 (BYTES), or ``pixels`` (UINT8). Errors are ``{"error": ...}``, with the same statuses as elsewhere.
 """
 
@@ -49,16 +49,16 @@ __all__ = ["InferenceRequest", "inference_router"]
 Image: TypeAlias = "bytes | NDArray[np.uint8]"
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""Header with the number of bytes of JSON, which are followed by those of the tensors."""
+"""Header with the length of the JSON in bytes; the bytes of the tensors follow it."""
 
 IMAGES, PIXELS = "images", "pixels"
-"""The two inputs, of which a request has one."""
+"""The two inputs; a request has one of them."""
 
 OUTPUTS = ("probabilities", "label", "best", "reason")
-"""The outputs of every model; a text is empty where there is none."""
+"""The outputs of every model; a missing text is empty."""
 
 SCORE = "ood_score"
-"""The output of models that have it."""
+"""The output that only some models have."""
 
 _Parameters: TypeAlias = dict[str, bool | int | float | str]
 
@@ -82,19 +82,19 @@ class ServerMetadata(BaseModel):
 
 
 class Live(BaseModel):
-    """Whether the process works."""
+    """Whether the process is running."""
 
     live: bool
 
 
 class Ready(BaseModel):
-    """Whether images are taken."""
+    """Whether images are accepted."""
 
     ready: bool
 
 
 class ModelReady(Ready):
-    """Whether a model takes images."""
+    """Whether a model accepts images."""
 
     name: str
 
@@ -109,7 +109,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A model's inputs, of which a request has one, and outputs."""
+    """A model's inputs (a request has one of them) and outputs."""
 
     name: str
     versions: list[str]
@@ -208,12 +208,12 @@ def _add_health(router: APIRouter, serving: Serving) -> None:
 
     @router.get("/health/live", response_model=Live)
     async def server_live() -> dict[str, bool]:
-        """Return 200 while the process works."""
+        """Return 200 while the process is running."""
         return {"live": True}
 
     @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
     async def server_ready() -> Response:
-        """Return 200 while images are taken, 503 while the server stops."""
+        """Return 200 while images are accepted, 503 while the server stops."""
         return JSONResponse(
             {"ready": not serving.stopping}, STOPPING.status if serving.stopping else 200
         )
@@ -237,12 +237,12 @@ def _add_models(router: APIRouter, serving: Serving) -> None:
 
     @router.get(f"{address}/ready", response_model=ModelReady, responses=missing | not_ready)
     async def model_ready(model: str) -> Response:
-        """Return 200 while a model takes images, 503 while the server stops."""
+        """Return 200 while a model accepts images, 503 while the server stops."""
         return _ready(serving, serving.model(model))
 
     @router.get(f"{of_version}/ready", response_model=ModelReady, responses=missing | not_ready)
     async def version_ready(model: str, version: str) -> Response:
-        """Return 200 while a model's version takes images, 503 while the server stops."""
+        """Return 200 while a model's version accepts images, 503 while the server stops."""
         return _ready(serving, _of_version(serving, model, version))
 
     @router.post(f"{address}/infer", **_INFER)
@@ -260,10 +260,10 @@ def _add_models(router: APIRouter, serving: Serving) -> None:
 
 
 def _of_version(serving: Serving, name: str, version: str) -> LoadedModel:
-    """Return a model of a version; ProblemError if it is another one now."""
+    """Return a model of a version; ProblemError if another version is served."""
     model = serving.model(name)
     if version != model.version:
-        detail = f"{model.name} has version {model.version} alone; got {version[:80]!r}."
+        detail = f"{model.name} has only version {model.version}; got {version[:80]!r}."
         raise ProblemError(NOT_FOUND, detail)
     return model
 
@@ -301,7 +301,7 @@ def _tensor(name: str, datatype: str, shape: list[int], **more: Any) -> dict[str
 
 async def _infer(serving: Serving, request: Request, model: LoadedModel) -> Response:
     """Answer a request for inference."""
-    # A request that would be refused anyway is refused before its upload.
+    # A request that would be rejected anyway is rejected before its upload.
     serving.check_room()
     body = await read_body(request)
     length = request.headers.get(HEADER_LENGTH)
@@ -327,7 +327,7 @@ def _read(
 ) -> tuple[InferenceRequest, list[Image]]:
     """Return a request and its images; ProblemError for a body that does not follow the protocol.
 
-    `length` is that of the JSON at its start.
+    `length` is the length of the JSON at its start.
     """
     size = len(body)
     if length is not None:
@@ -459,7 +459,7 @@ def _answer(
     model: LoadedModel,
     found: Sequence[Prediction],
 ) -> Response:
-    """Return the results; those that are binary after the JSON."""
+    """Return the results; binary ones follow the JSON."""
     tensors, binary = [], []
     for name, is_binary in wanted.items():
         tensor, values = _output(name, found)
@@ -497,7 +497,7 @@ def _output(
 
 
 def _to_bytes(values: NDArray[np.float32] | list[str]) -> bytes:
-    """Return the elements as the protocol's extension has them, little-endian."""
+    """Return the elements as bytes, little-endian, as the protocol's extension specifies."""
     if isinstance(values, np.ndarray):
         return values.astype("<f4").tobytes()
     texts = [text.encode() for text in values]

@@ -1,4 +1,4 @@
-"""The page for people: the components of an exported page, with this server as its classifier."""
+"""The server's web page: the components of an exported page, with this server as the classifier."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
-"""The page loads its own files, and talks to this server alone."""
+"""The page may load its own files only, and connect to this server only."""
 
 HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Cache-Control": "no-cache",  # asked for again each time, and not sent again
+    "Cache-Control": "no-cache",  # revalidated each time, and not sent again
 }
 
 NOT_KEPT = (
@@ -60,7 +60,7 @@ def page_router(settings: ServerSettings) -> APIRouter:
 
 
 def _page(settings: ServerSettings) -> str:
-    """Return the page; its script fills in what the models are, which may need the token."""
+    """Return the page; its script adds the list of models, which may need the token."""
     about = {"keeps": settings.keep is not None, "bytes": settings.body_bytes}
     texts = {
         "title": "kindsight",

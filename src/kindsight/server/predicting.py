@@ -40,7 +40,8 @@ class ModelName(BaseModel):
 
     name: str = Field(description="Name of its folder.", examples=["photos-1"])
     version: str = Field(
-        description="Digest of the bundle: another after a swap.", examples=["1f0c2a9b7d3e"]
+        description="Digest of the bundle; it changes when the bundle is swapped.",
+        examples=["1f0c2a9b7d3e"],
     )
 
 
@@ -56,12 +57,12 @@ class ImagePrediction(BaseModel):
 
     name: str = Field(description="Name of the file as sent.", examples=["cat.jpg"])
     label: str | None = Field(
-        description="Most probable class; null where the classifier does not decide.",
+        description="Most probable class; null if the prediction has no label.",
         examples=["cat"],
     )
     reason: Literal["unsure", "unknown"] | None = Field(
-        description="Why there is no label: confidence below the threshold, or an image unlike "
-        "those of the training."
+        description="Why there is no label: the confidence is below the threshold, or the image "
+        "is unlike the training images."
     )
     best: str | None = Field(description="Most probable class, in any case.", examples=["cat"])
     confidence: float | None = Field(
@@ -105,11 +106,11 @@ class Predictions(BaseModel):
 
 
 class Options(BaseModel):
-    """Options of a prediction: the content of its answer."""
+    """Options of a prediction: the content of the response."""
 
     model_config = ConfigDict(extra="forbid")
 
-    # No dependency of FastAPI, which would run it on another thread in every request.
+    # Not a FastAPI dependency, which would run on another thread in every request.
     top_k: int | None = Field(
         default=None,
         ge=1,
@@ -145,7 +146,7 @@ def predict_router(serving: Serving) -> APIRouter:
 
         An unreadable image has an `error` in its prediction; the others are not affected.
         """
-        return await _answer(serving, request, serving.model(), options)
+        return await _respond(serving, request, serving.model(), options)
 
     @router.post(
         PREDICT_WITH_MODEL,
@@ -158,16 +159,16 @@ def predict_router(serving: Serving) -> APIRouter:
         request: Request, model: str, options: Annotated[Options, Query()]
     ) -> Response:
         """Classify images with a model."""
-        return await _answer(serving, request, serving.model(model), options)
+        return await _respond(serving, request, serving.model(model), options)
 
     return router
 
 
 class PlainPredictions:
-    """Middleware that answers requests for predictions without options, past FastAPI's layers.
+    """Middleware that handles requests for predictions without options, bypassing FastAPI.
 
-    Routing, options and contexts of FastAPI take as much processor time as the rest of HTTP. The
-    answers are those of the routes of :func:`predict_router`.
+    FastAPI's routing, options and contexts take as much processor time as the rest of HTTP. The
+    responses are those of the routes of :func:`predict_router`.
 
     Parameters
     ----------
@@ -193,26 +194,26 @@ class PlainPredictions:
             case _:
                 await self._app(scope, receive, send)
                 return
-        scope["route"] = SimpleNamespace(path=route)  # by which the metrics count
+        scope["route"] = SimpleNamespace(path=route)  # the metrics count by route
         try:
             model = self._serving.model(name)
-            response = await _answer(self._serving, Request(scope, receive), model, Options())
+            response = await _respond(self._serving, Request(scope, receive), model, Options())
         except ClientGoneError:
             response = Response(status_code=499)
         await response(scope, receive, send)
 
 
-async def _answer(
+async def _respond(
     serving: Serving, request: Request, model: LoadedModel, options: Options
 ) -> Response:
-    """Return the answer to a request for predictions."""
+    """Return the response to a request for predictions."""
     if options.sets is not None and not model.has_sets:
         raise ProblemError(
             UNPROCESSABLE,
-            f"sets: {model.name} has no held-out predictions, which prediction sets are "
-            "measured on. Leave it out, or train again.",
+            f"sets: {model.name} has no held-out predictions to calibrate prediction sets "
+            "with. Leave out sets, or train again.",
         )
-    # A request that would be refused anyway is refused before its upload.
+    # A request that would be rejected anyway is rejected before its upload.
     serving.check_room()
     images = await uploads.read_uploads(request, serving.settings)
     pixels = serving.settings.pixels
@@ -227,7 +228,7 @@ async def _answer(
 def predict_upload(
     model: LoadedModel, upload: Upload, options: Options, pixels: int
 ) -> tuple[Prediction, bytes]:
-    """Return a prediction and its part of the answer, made on the calling thread."""
+    """Return a prediction and its part of the response, computed on the calling thread."""
     prediction = model.predict(upload.name, upload.data, model.decisions(options.sets), pixels)
     values = prediction.to_dict(options.top_k)
     values = {"name": values.pop("path"), **values}
@@ -247,7 +248,7 @@ def _seen(
         return found
     try:
         image = model.read(upload.data, pixels)
-    except ImageError:  # its reduced form could be read
+    except ImageError:  # only its reduced size could be read
         return found
     found["size"] = list(image.shape[:2])
     if options.thumbnail:

@@ -87,8 +87,8 @@ class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
     type: str = Field(description="Kind of problem.", examples=[FULL.uri])
-    title: str = Field(description="The kind in words.", examples=[FULL.title])
-    status: int = Field(description="The answer's status.", examples=[FULL.status])
+    title: str = Field(description="Kind of problem in words.", examples=[FULL.title])
+    status: int = Field(description="Status of the response.", examples=[FULL.status])
     detail: str = Field(
         description="What happened, and what to do.",
         examples=["256 images are waiting: no room for 1 more. Try again in 2 seconds."],
@@ -104,7 +104,7 @@ class ProblemError(Exception):
     detail : str
         What happened to this request, and what to do.
     headers : mapping of str to str, optional
-        Further headers of the answer.
+        Further headers of the response.
     """
 
     def __init__(self, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -115,14 +115,14 @@ class ProblemError(Exception):
 
 
 class _ProblemResponse(Response):
-    """A problem; below ``/v2``, what the Open Inference Protocol has in its place."""
+    """A problem as a response; below ``/v2``, in the form of the Open Inference Protocol."""
 
     def __init__(self, error: ProblemError, body: bytes) -> None:
         super().__init__(body, error.kind.status, error.headers, MEDIA_TYPE)
         self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         if not f"{scope['path']}/".startswith("/v2/"):
             await super().__call__(scope, receive, send)
             return
@@ -133,7 +133,7 @@ class _ProblemResponse(Response):
 
 
 def problem_response(error: ProblemError) -> Response:
-    """Return the answer for a problem."""
+    """Return the response for a problem."""
     content = {
         "type": error.kind.uri,
         "title": error.kind.title,
@@ -164,7 +164,7 @@ OF_IMAGES = documented(
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Make an application answer every error with a problem."""
+    """Make an application respond to every error with a problem."""
 
     async def of_kind(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)
@@ -189,7 +189,7 @@ def _of_status(request: Request, error: HTTPException) -> ProblemError:
         return ProblemError(NOT_FOUND, f"There is no {path}. /openapi.json lists all addresses.")
     if error.status_code == NOT_ALLOWED.status:
         allowed = dict(error.headers or {})
-        detail = f"{request.method[:20]} is not possible at {path}; {allowed.get('Allow', '')} is."
+        detail = f"{request.method[:20]} is not allowed at {path}; use {allowed.get('Allow', '')}."
         return ProblemError(NOT_ALLOWED, detail, allowed)
     for kind in KINDS:
         if kind.status == error.status_code:

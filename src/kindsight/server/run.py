@@ -1,4 +1,4 @@
-"""Run the application: sockets, signals, and a stop that finishes the requests under way."""
+"""Run the application: sockets, signals, and a shutdown that finishes the requests under way."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from kindsight.server.serving import Serving
 __all__ = ["JoiningTransport", "bind", "run_server"]
 
 HEADER_SECONDS = 20.0
-"""Time from a request's first byte, or a connection's start, to the end of its headers."""
+"""Seconds from a request's first byte, or a connection's start, to the end of its headers."""
 
 IDLE_SECONDS = 30
-"""Time for which a connection without a request stays open."""
+"""Seconds for which a connection without a request stays open."""
 
 LAST_REQUEST_SECONDS = 0.5
-"""Time after a signal in which open connections may send one more request, which is answered.
+"""Seconds after a signal in which open connections may send one more request, which is answered.
 
-A connection that is closed at once may have a request on its way, which would be lost.
+If a connection were closed at once, a request on its way would be lost.
 """
 
 HEAD_BYTES = 64 * 2**10
 """Limit of the bytes of a request's first line and headers."""
 
 MAX_CONNECTIONS = 800
-"""Most open connections: systems often allow a process 1024 files."""
+"""Maximum number of open connections; systems often allow a process 1024 files."""
 
 _LAST_ANSWER = (
     b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/problem+json\r\n"
@@ -57,9 +57,9 @@ _HEAD_TOO_LARGE = (
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, but does not listen yet; port 0 is any free one.
+    """Return a socket that is bound but does not listen yet; port 0 means any free port.
 
-    UsageError for a host that is not of this machine; KindsightError if the port cannot be used.
+    UsageError for a host that is not this machine's; KindsightError if the port cannot be used.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -67,7 +67,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"`host` must be an address or name of this machine, such as 127.0.0.1; got {host!r}."
         ) from None
-    # localhost is often both: programs try IPv4 in any case.
+    # localhost often has both address families, and programs try IPv4 in any case.
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     sock = socket.socket(family, kind, protocol)
     try:
@@ -121,7 +121,7 @@ def run_server(app: FastAPI, sock: socket.socket, on_ready: Callable[[], None]) 
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which answers what is on its way when it is stopped."""
+    """Uvicorn's server, which still answers requests on their way when it is stopped."""
 
     def __init__(
         self, config: uvicorn.Config, serving: Serving, on_ready: Callable[[], None]
@@ -167,7 +167,7 @@ class _Server(uvicorn.Server):
             self.unfinished = len(self.server_state.tasks)
 
     async def _count_unfinished(self) -> None:
-        """Note how many requests are left when the time of grace is over."""
+        """Record the number of requests that are left at the end of the grace period."""
         await asyncio.sleep(0.1 + (self.config.timeout_graceful_shutdown or 0) - 0.05)
         self.unfinished = len(self.server_state.tasks)
 
@@ -241,7 +241,7 @@ class _Protocol(HttpToolsProtocol):
                 self._answer_and_close(*_HEAD_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse data that is not an HTTP request."""
+        """Reject data that is not an HTTP request."""
         if self._head > HEAD_BYTES:
             self._answer_and_close(*_HEAD_TOO_LARGE)
         else:
@@ -264,12 +264,12 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the address."""
+        """Receive a part of the URL."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Receive a header."""
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
@@ -279,7 +279,7 @@ class _Protocol(HttpToolsProtocol):
             raise _HeadTooLargeError
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request."""
+        """Begin to respond to a request."""
         self._begun = None
         self._stop_timer()
         super().on_headers_complete()

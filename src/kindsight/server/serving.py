@@ -1,4 +1,4 @@
-"""What all routes share: settings, models, engine; and how a request waits for its images."""
+"""The state that all routes share: settings, models, engine; requests wait here for results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Serving:
         self.stopping = False
 
     def model(self, name: str | None = None) -> LoadedModel:
-        """Return the model of a name, the default for None; ProblemError for an unknown one."""
+        """Return the model of a name, the default for None; ProblemError if it is unknown."""
         try:
             return self.models.get(name)
         except KeyError:
@@ -63,8 +63,8 @@ class Serving:
     async def run(self, request: Request, works: Sequence[Callable[[], Result]]) -> list[Result]:
         """Return the results of functions, one for each image, that run on the engine's threads.
 
-        The body of the request must have been read. If the client closes its connection, what
-        waits is dropped.
+        The body of the request must have been read. If the client closes its connection, waiting
+        jobs are dropped.
 
         Raises
         ------

@@ -11,7 +11,7 @@ from kindsight.errors import SettingsError
 __all__ = ["MIN_TOKEN", "ServerSettings", "is_loopback", "read_token"]
 
 MIN_TOKEN = 16
-"""Fewest characters of a token."""
+"""Minimum number of characters of a token."""
 
 MAX_TOKEN_FILE = 4096
 """Limit of the bytes of a token file."""
@@ -27,19 +27,20 @@ class ServerSettings:
     Parameters
     ----------
     token : str, optional
-        Token that a client must send as ``Authorization: Bearer TOKEN``; without it, anybody may.
+        Token that a client must send as ``Authorization: Bearer TOKEN``; if omitted, no token is
+        needed.
     hosts : tuple of str, optional
-        Names in the header ``Host`` that are answered; all by default.
+        Accepted names in the header ``Host``; all by default.
     keep : pathlib.Path, optional
-        Folder for corrections; without it, no image is kept.
+        Folder for corrections; if omitted, no image is stored.
     keep_bytes : int
         Limit of bytes of this folder's images.
     workers : int, optional
         Images processed at once; the number of cores by default.
     queue : int
-        Most images that wait; further requests are answered with 429.
+        Maximum number of waiting images; further requests get the status 429.
     files : int
-        Most images of a request.
+        Maximum number of images of a request.
     body_bytes : int
         Limit of bytes of a request's body.
     memory_bytes : int
@@ -47,16 +48,16 @@ class ServerSettings:
     pixels : int
         Limit of pixels (height times width) of an image.
     seconds : float
-        Limit of time for an upload, and for its predictions.
+        Time limit in seconds of an upload, and of its predictions.
     grace : float
-        Seconds for which a stop waits for requests that have begun.
+        Seconds for which a shutdown waits for requests that have begun.
     watch : float
         Seconds between two checks for changed bundles; 0 for none.
 
     Raises
     ------
     SettingsError
-        For a number out of its range.
+        If a number is out of its range.
     """
 
     token: str | None = None
@@ -81,17 +82,18 @@ class ServerSettings:
         if self.files > self.queue:
             raise SettingsError(
                 f"`queue` must be at least `files`, or a request of {self.files} images would "
-                f"always be refused; got {self.queue}."
+                f"always be rejected; got {self.queue}."
             )
         if self.body_bytes > self.memory_bytes:
             raise SettingsError(
                 "`memory_bytes` must be at least `body_bytes`, or the largest request would always "
-                f"be refused; got {self.memory_bytes:,} and {self.body_bytes:,}."
+                "be rejected; got {self.memory_bytes:,} and {self.body_bytes:,}."
             )
         for name in ("seconds", "grace"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise SettingsError(
-                    f"`{name}` must be seconds above 0, up to 86,400; got {getattr(self, name):g}."
+                    f"`{name}` must be a number of seconds above 0, up to 86,400; got "
+                    f"{getattr(self, name):g}."
                 )
 
 
@@ -106,7 +108,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(path: str) -> str:
-    """Return the token in a file, without the space around it; SettingsError for none."""
+    """Return the token in a file, without whitespace around it; SettingsError for none."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_TOKEN_FILE + 1)
@@ -119,7 +121,7 @@ def read_token(path: str) -> str:
         token = ""
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN_FILE or not token.isprintable() or " " in token:
         raise SettingsError(
-            f"`token_file` must have one word of {MIN_TOKEN} or more ASCII characters; {path} does "
-            'not. Make one: python -c "import secrets; print(secrets.token_urlsafe())" > FILE'
+            f"`token_file` must contain one word of {MIN_TOKEN} or more ASCII characters; {path} "
+            'does not. Make one: python -c "import secrets; print(secrets.token_urlsafe())" > FILE'
         )
     return token

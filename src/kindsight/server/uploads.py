@@ -24,16 +24,16 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_FIELD_BYTES = 64 * 2**10
-"""Limit of the bytes of a form's field that is no file."""
+"""Limit of the bytes of a form field that is not a file."""
 
 MAX_FIELDS = 16
 
 MAX_NAME = 500
-"""Characters of an image's name that are repeated in the answer."""
+"""Maximum number of characters of an image's name in the response."""
 
 
 class ClientGoneError(Exception):
-    """The client closed its connection: nobody waits for an answer."""
+    """The client closed its connection; nobody waits for a response."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Upload:
     data: bytes
 
 
-# For the documentation; the decoder checks the text itself.
+# For the documentation only; the decoder validates the text.
 _BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
@@ -54,7 +54,7 @@ class EncodedImage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(
-        None, max_length=MAX_NAME, description="Name in the answer.", examples=["cat.jpg"]
+        None, max_length=MAX_NAME, description="Name in the response.", examples=["cat.jpg"]
     )
     base64: str = Field(
         description="Content of the file in base64 (RFC 4648).",
@@ -101,7 +101,7 @@ REQUEST_BODY: dict[str, Any] = {
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which would write large files to disk, and drop a part without end."""
+    """Starlette's parser without files on disk; it records whether the form is complete."""
 
     spool_max_size = 2**40
     is_complete = False
@@ -120,11 +120,11 @@ class Form:
 
 
 async def read_form(request: Request, settings: ServerSettings) -> Form:
-    """Return the parts of a form; ProblemError for one that is damaged or too large."""
+    """Return the parts of a form; ProblemError if it is damaged or too large."""
     parser = _Parser(
         request.headers,
         request.stream(),
-        # One more, to know that there are too many.
+        # One more than the limit, to detect that there are too many.
         max_files=settings.files + 1,
         max_fields=MAX_FIELDS,
         max_part_size=MAX_FIELD_BYTES,
@@ -150,7 +150,7 @@ async def read_form(request: Request, settings: ServerSettings) -> Form:
 
 
 async def read_uploads(request: Request, settings: ServerSettings) -> list[Upload]:
-    """Return the images of a request, at least one; ProblemError for another body."""
+    """Return the images of a request, at least one; ProblemError for any other body."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         found = _images_of(await read_form(request, settings))
@@ -181,7 +181,7 @@ def _too_many(settings: ServerSettings) -> Problem:
 
 
 def _name(given: str | None, number: int) -> str:
-    """Return the name of an image, as `kindsight.Predictor` names those without."""
+    """Return the name of an image; one without a name is named as by `kindsight.Predictor`."""
     return (given or f"image-{number:06d}")[:MAX_NAME]
 
 
@@ -199,7 +199,7 @@ def _images_of(form: Form) -> list[Upload]:
         raise Problem(
             UNPROCESSABLE,
             f"The parts of the form must be files named 'images'; got {others[0][:80]!r}"
-            + (", which is no file." if others[0] in form.values else "."),
+            + (", which is not a file." if others[0] in form.values else "."),
         )
     if not form.files:
         raise Problem(UNPROCESSABLE, "The form has no image. Add a file named 'images'.")
@@ -219,7 +219,7 @@ def _decode(body: bytes) -> list[Upload]:
 
 
 def invalid_json(error: ValidationError) -> Problem:
-    """Return the problem of a body that is no JSON, or another JSON than it must be."""
+    """Return the problem of a body that is not JSON, or does not follow the schema."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:80] or "the body"
     kind = BAD_REQUEST if first["type"] == "json_invalid" else UNPROCESSABLE
@@ -227,7 +227,7 @@ def invalid_json(error: ValidationError) -> Problem:
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """Return what a text in base64 stands for; ProblemError, which names `where`, for another."""
+    """Return the bytes of a text in base64; ProblemError naming `where` if it is invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
