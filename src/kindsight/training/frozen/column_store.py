@@ -1,8 +1,8 @@
 """The columns that a head is fitted to, in memory or, where they are too large, in a file.
 
 The file has no name (on Windows, it is deleted with its last handle), so that nothing is left of a
-process that is killed. It is read with plain reads, never mapped: memory is that of the blocks at
-work, and the operating system keeps as much of the file in its cache as other programs leave.
+process that is killed. It is read with plain reads, never mapped: the process only needs memory for
+the blocks at work, and the operating system caches as much of the file as free memory allows.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MAX_IN_MEMORY = 200_000_000
 """Default of the bytes of float32 columns that are held in memory."""
 
 READ_ROWS, PIECE_ROWS = 2048, 512
-"""Images whose features are read at once, and from which a thread computes columns at once."""
+"""Number of images whose features are read at once, and whose columns a thread computes at once."""
 MOST_THREADS = 8
-"""One thread reads features for no more."""
+"""Maximum number of computing threads: a single thread reads the features for them."""
 
 DTYPE = np.dtype("<f2")
-"""Of columns in a file: a quarter of the time of a fit is reading them."""
+"""dtype of columns in a file; reading them takes a quarter of the time of a fit."""
 
 
 class ColumnFile:
@@ -48,7 +48,7 @@ class ColumnFile:
     Parameters
     ----------
     rows, columns : int
-        The shape, for which the disk must have space.
+        The shape; the disk must have space for it.
     folder : pathlib.Path
         A folder on that disk.
 
@@ -67,7 +67,7 @@ class ColumnFile:
             if rows * self._row > free:
                 raise CacheError(
                     f"Not enough space on the disk of {folder}: the columns of {rows:,} images, "
-                    f"which the head is fitted to, need {rows * self._row / 1e9:.1f} GB, "
+                    f"which the head is fitted to, need {rows * self._row / 1e9:.1f} GB, but "
                     f"{free / 1e9:.1f} GB are free. {self._cure()}"
                 )
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
@@ -87,7 +87,7 @@ class ColumnFile:
             self._fail(error)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Return some rows that follow each other, float16 (n, columns)."""
+        """Return consecutive rows, float16 (n, columns)."""
         start, stop, _ = rows.indices(self.shape[0])
         out = np.empty((max(0, stop - start), self.shape[1]), DTYPE)
         at, left = start * self._row, out.reshape(-1).view(np.uint8).data
@@ -155,14 +155,14 @@ class ColumnStore:
     ) -> Iterator[Columns]:
         """Compute columns from features, block by block, and hold them until the block ends.
 
-        - `function`: from float32 (m, features) to float32 (m, width).
+        - `function`: takes float32 (m, features), returns float32 (m, width).
         """
         if 4 * width * len(features) <= self.max_bytes:
             yield features.map(function)
             return
         file = ColumnFile(len(features), width, self.folder or Path(tempfile.gettempdir()))
         try:
-            # Sums within a matrix product may depend on the number of BLAS's threads.
+            # The sums in a matrix product may depend on the number of BLAS threads.
             with threadpool_limits(1, user_api="blas"):
                 threads = min(count_cores(), MOST_THREADS)
                 for values in map_ordered(function, _pieces(features), threads, 1):

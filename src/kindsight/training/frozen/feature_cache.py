@@ -1,8 +1,8 @@
 """The feature cache: a SQLite table of features by the content digest of the image file.
 
 The tables of large datasets store half precision, in files with another name. Each 8 columns of an
-image have an exponent of their own, the power of two above their largest value: features of any
-size fit, and what an image's row holds does not depend on other images.
+image share an exponent, the power of two above their largest value. Features of any magnitude
+therefore fit, and an image's row does not depend on other images.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from kindsight.training.near_duplicates import measure_similarity
 __all__ = ["HALF", "FeatureRow", "FeatureTable", "row_bytes"]
 
 HALF = "-float16"
-"""End of the name, without ``.sqlite``, of a table in half precision."""
+"""Suffix of the name, without ``.sqlite``, of a table in half precision."""
 
 # Rows whose features are converted at once.
 DECODED = 256
 # Columns that share an exponent.
 GROUP = 8
-# A factor of 2 to the power of these, and its inverse, are float32 numbers.
+# Range of exponents for which 2 ** exponent and its inverse are float32 numbers.
 EXPONENTS = (-126, 127)
 
 
 def row_bytes(width: int, half: bool) -> int:
-    """Return the bytes of an image's features in a table."""
+    """Return the number of bytes of an image's features in a table."""
     return 2 * width + -(-width // GROUP) if half else 4 * width
 
 
@@ -70,7 +70,7 @@ class FeatureRow:
         Its features, float32 (width,); None for an unreadable image.
     jpeg : bytes
         The resized image as a JPEG, for reports and for the parity check; empty in a table in half
-        precision, where they are read again.
+        precision, for which images are read again.
     grey : array or None
         The small grey image of the near-duplicate search, uint8 (64, 64), if it is stored with the
         features.
@@ -96,7 +96,7 @@ class FeatureTable(SqliteFile):
     Parameters
     ----------
     path : pathlib.Path
-        The SQLite file, created if absent; in half precision if its name ends in :data:`HALF`.
+        The SQLite file, created if absent; it has half precision if its name ends in :data:`HALF`.
     width : int
         Number of features; rows of another length count as absent.
     """
@@ -200,7 +200,7 @@ class FeatureTable(SqliteFile):
         digests : sequence of str
             Content digests; those without a row are left out.
         dtype : numpy.dtype
-            Of one entry.
+            dtype of one entry.
         """
         found = {}
         for chunk in chunked(digests):
@@ -215,7 +215,7 @@ class FeatureTable(SqliteFile):
     def put_similarity(
         self, digests: Sequence[str], numbers: NDArray[Any], greys: NDArray[np.uint8]
     ) -> None:
-        """Store a row for each digest: an entry of `numbers` and of `greys`."""
+        """Store a row for each digest: its entries of `numbers` and `greys`."""
         values = [
             (digest, record.tobytes(), grey.tobytes())
             for digest, record, grey in zip(digests, numbers, greys, strict=True)
@@ -225,7 +225,7 @@ class FeatureTable(SqliteFile):
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction, replacing those that exist."""
-        # Greys first: an image with features is not read again.
+        # Grey images first: an image whose features are stored is not read again.
         if greys := [row.grey for row in rows if row.grey is not None]:
             digests, small = [row.digest for row in rows if row.grey is not None], np.stack(greys)
             self.put_similarity(digests, measure_similarity(small), small)

@@ -21,11 +21,11 @@ Rows = NDArray[np.int64]
 Combine = Callable[[list[Floats]], Floats]
 
 IN_MEMORY = 200_000_000
-"""Bytes of features held in memory: those of 9,700 images by EfficientNet-Lite0. More stay in the
-cache and are read in blocks, at 0.1 milliseconds an image."""
+"""Maximum bytes of features that are held in memory: 9,700 images with EfficientNet-Lite0. Larger
+ones remain in the cache and are read in blocks, at 0.1 milliseconds per image."""
 
 BLOCK = 4_096
-"""Images whose features are read at once: 84 MB of EfficientNet-Lite0's."""
+"""Number of images whose features are read at once: 84 MB with EfficientNet-Lite0."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FeatureRows:
     Parameters
     ----------
     read : callable
-        From rows of the source, int64 (m,), to their features, float32 (m, source width).
+        Takes rows of the source, int64 (m,); returns their features, float32 (m, source width).
     rows : int64 array (n,)
         The source's row of each image.
     columns : slice
@@ -71,7 +71,7 @@ class FeatureRows:
 
     @classmethod
     def combined(cls, parts: Sequence[FeatureRows], combine: Combine) -> FeatureRows:
-        """Return what a function computes from several features of the same images.
+        """Return the results of a function of several features of the same images.
 
         They are held in memory unless they are too large.
         """
@@ -101,13 +101,13 @@ class FeatureRows:
         return replace(self, rows=self.rows[rows])
 
     def of_columns(self, columns: slice) -> FeatureRows:
-        """Return some neighbouring columns, without reading them."""
+        """Return a range of columns, without reading them."""
         first = self.columns.start or 0
         chosen = slice(first + columns.start, first + columns.stop)
         return replace(self, columns=chosen, width=columns.stop - columns.start)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        """Yield the features in blocks, each with its place."""
+        """Yield the features in blocks, each with its slice of rows."""
         for start in range(0, max(1, len(self)), BLOCK):
             place = slice(start, min(start + BLOCK, len(self)))
             yield place, self[place]
@@ -115,7 +115,7 @@ class FeatureRows:
     def map(self, function: Callable[[Floats], NDArray[Any]], dtype: Any = None) -> NDArray[Any]:
         """Return the results of a function from features to one row per image, block by block.
 
-        - `dtype`: of the result. Default: that of the function.
+        - `dtype`: dtype of the result. Default: that of the function's results.
         """
         out: NDArray[Any] | None = None
         for place, features in self.blocks():
@@ -142,7 +142,7 @@ class _TableReader:
 
 @dataclass(frozen=True)
 class _Combined:
-    """Computes features from several of the same images."""
+    """Computes features from several features of the same images."""
 
     parts: Sequence[FeatureRows]
     combine: Combine

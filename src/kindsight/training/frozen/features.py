@@ -1,7 +1,7 @@
 """Features of images: each image is decoded, resized and run through a frozen backbone once.
 
 Features are cached by the content of the file, whatever its name, folder or split. A file whose
-size and times have not changed is not read to know its content.
+size and times have not changed is not read again.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from kindsight.training.near_duplicates import SIDE
 
 __all__ = ["Features", "compute_all_features", "compute_features", "feature_table_path"]
 
-# Images that a thread takes at once.
+# Images that a thread processes per task.
 IMAGES_PER_TASK = 8
-# Bytes of a row beside the features: mostly the resized JPEG, of 224 x 224 pixels, and a small grey
-# image of 64 x 64.
+# Bytes of a row in addition to the features: mostly the resized JPEG of 224 x 224 pixels and a
+# small grey image of 64 x 64.
 STORED_BYTES = 24_000
 LARGE_DATASET = 50_000
-"""Images from which on features are stored in half precision, and the resized images not at all:
-15 kB an image of 224 x 224 pixels instead of 40 (docs/experiments.md)."""
-# Bytes of a row beside the features there: a small grey image.
+"""Number of images from which features are stored in half precision and resized images are not
+stored: 15 kB per image of 224 x 224 pixels instead of 40 (docs/experiments.md)."""
+# The same for these large datasets: only a small grey image.
 LARGE_STORED_BYTES = 4_700
 
 
@@ -71,13 +71,13 @@ class Features:
     problem_labels : tuple of str or None
         The labels of the skipped images.
     computed, reused : int
-        Distinct images that were run, and that were cached.
+        Numbers of distinct images that were run through the network, and that were cached.
     table : pathlib.Path
-        The feature cache; of several backbones the first one's.
+        The feature cache; for several backbones, that of the first one.
     tables : tuple of pathlib.Path
         The feature cache of each of several backbones.
     open_tables : tuple of OpenTable
-        Protect the feature caches from deletion as long as this object exists.
+        They protect the feature caches from deletion while this object exists.
     """
 
     dataset: ImageDataset
@@ -102,7 +102,7 @@ def compute_all_features(
 ) -> Features:
     """Return the features of a dataset's images by every backbone, averaged over TTA variants.
 
-    Each backbone's and each variant's are cached by themselves.
+    The features of each backbone and each variant are cached separately.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def compute_all_features(
     keras : KerasProcess, optional
         Worker process that may have a GPU.
     images : int, optional
-        Images of the dataset that these are from, which decides on half precision.
+        Number of images of the whole dataset, which decides on half precision.
     """
     cache, spec, half = Cache(trainer.cache), trainer.spec(), is_large(images or len(dataset))
     members = files.members or (files,)
@@ -162,34 +162,34 @@ def compute_features(  # noqa: PLR0913 (most have defaults)
     half: bool | None = None,
     on: str | None = None,
 ) -> Features:
-    """Return the features of all images of a dataset, from the cache where it has them.
+    """Return the features of all images of a dataset, computing those that are not cached.
 
     Parameters
     ----------
     dataset : ImageDataset
         The images.
     backbone : BackboneFiles
-        One backbone, pixels to features.
+        One backbone, from pixels to features.
     spec : InputSpec
         How images are resized.
     cache : Cache
         Where features are cached.
     workers : int, optional
-        Images run at once; the number of cores if omitted.
+        Number of images processed at once; the number of cores if omitted.
     progress : callable, optional
-        Called with (images done, images in all), from the calling thread.
+        Called with (images done, number of images), from the calling thread.
     observer : DecodeObserver, optional
         Observer of the images that are decoded, such as
-        :class:`kindsight.checks.measurements.Measuring`.
+        :class:`kindsight.checks.measurements.MeasuringObserver`.
     variant : int
-        The TTA variant, as :mod:`kindsight.models.backbones.tta` numbers them.
+        Number of the TTA variant; see :mod:`kindsight.models.backbones.tta`.
     keras : KerasProcess, optional
         Worker process that may have a GPU; LiteRT runs the backbone without one.
     half : bool, optional
-        Whether they are stored in half precision; by default, for :data:`LARGE_DATASET` images and
-        more.
+        Whether features are stored in half precision; by default, from :data:`LARGE_DATASET`
+        images.
     on : str, optional
-        Where images are run, as for :func:`kindsight.distributed.open_executor`.
+        Where features are computed, as for :func:`kindsight.distributed.open_executor`.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def _compute(  # noqa: PLR0913, PLR0917 (those of compute_features)
         def make(share: Callable[[Any], Shared]) -> _MakeFeatureMaker:
             return _MakeFeatureMaker(share(backbone.tflite.read_bytes()), variant, half)
 
-        # One thread a network: one more, to read ahead, was a tenth slower.
+        # One thread per network: an additional thread that reads ahead made it a tenth slower.
         processed = process_images(
             dataset, spec, cache, table, lookup_table, maker, GPU_THREADS if gpu else workers,
             progress, observer, batch=IMAGES_PER_TASK,
@@ -249,9 +249,10 @@ def _compute(  # noqa: PLR0913, PLR0917 (those of compute_features)
 
 
 class _GrownTable(FeatureTable):
-    """A feature table that takes the rows that it lacks from another one, rounded.
+    """A feature table that copies missing rows from another table, rounding them.
 
-    So a dataset that has become large is not computed again. `exact` is None for no other one.
+    A dataset that has become large is therefore not computed again. `exact` is None if there is no
+    other table.
     """
 
     def __init__(self, path: Path, width: int, exact: Path | None) -> None:
@@ -285,7 +286,7 @@ class _FeatureMaker:
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> FeatureRow:
         vector = self.pool.run(transform_image(pixels, self.variant))
         if not np.isfinite(vector).all():
-            raise ImageError("corrupt", "The network's features of it are not finite.")
+            raise ImageError("corrupt", "The network's features of the image are not finite.")
         # The image for reports is stored once, beside the features of the plain image.
         if self.variant:
             return FeatureRow(digest, vector, b"", *size)
@@ -319,7 +320,7 @@ def feature_table_path(
 
 
 def is_large(images: int) -> bool:
-    """Return whether the features of this number of images are stored in half precision."""
+    """Return whether features of this many images are stored in half precision."""
     return images >= LARGE_DATASET
 
 
@@ -332,9 +333,9 @@ def sum_variant(total: Features, more: Features) -> Features:
 
 
 def concatenate(every: Sequence[Features]) -> Features:
-    """Concatenate the features of several backbones, of the images that all could use.
+    """Concatenate the features of several backbones, for the images that all of them could process.
 
-    Each backbone's are of the images that those before it left.
+    Each backbone processed the images that were left by those before it.
     """
     last = every[-1]
     if len(every) == 1:
@@ -357,7 +358,7 @@ def _divide(total: list[NDArray[np.float32]], number: np.float32) -> NDArray[np.
 
 
 def _merge(every: Sequence[Features]) -> Features:
-    """Return the result of several passes over the same images, but for the vectors."""
+    """Return the result of several passes over the same images, except for the vectors."""
     return replace(
         every[0],
         dataset=every[-1].dataset,

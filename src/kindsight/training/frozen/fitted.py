@@ -65,7 +65,8 @@ VERIFIED_BEFORE = (
 )
 
 CROP_SAMPLE = 50_000
-"""Images from which on the fraction outside the crop is that of every second, third, ... one."""
+"""Maximum number of images from which the cropped fraction is measured; of more, every second,
+third, ... is used."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class FittedFrozenHead:
     training : FrozenTrainer
         The settings.
     classes : tuple of str
-        In the order of the logits.
+        Class names, in the order of the logits.
     files : BackboneFiles
         The backbone.
     features : Features
-        Of all images.
+        The features of all images.
     rows : array
         int64: rows of the training images.
     folds : array
@@ -111,7 +112,7 @@ class FittedFrozenHead:
 
     @property
     def temperature(self) -> float:
-        """Divides the logits before the softmax."""
+        """The number by which logits are divided before the softmax."""
         return self.head.temperature
 
     @property
@@ -162,19 +163,19 @@ class FittedFrozenHead:
         )
 
     def ood_scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the out-of-distribution scores of some images; of training images out-of-fold."""
+        """Return the out-of-distribution scores of some images, out-of-fold for training images."""
         score, blocks = self.fitted_score, self.features.vectors.take(rows).blocks()
         return np.concatenate([score.scores(rows[place], values) for place, values in blocks])
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
-        """Return the logits of other images; ImageError for the first that cannot be read."""
+        """Return the logits of other images; ImageError for the first one that cannot be read."""
         features = compute_all_features(self.training, dataset, self.files)
         if features.problems:
             raise features.problems[0]
         return features.vectors.map(self.head.layers.logits)
 
     def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
-        """Return resized images from the cache, or read again; None for those that are gone."""
+        """Return resized images, from the cache or read again; None for missing ones."""
         width, spec = self.files.layout.width, self.training.spec()
         return read_images(self.features.table, width, self.features.dataset, spec, digests)
 
@@ -184,7 +185,7 @@ class FittedFrozenHead:
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
     def cropped_fraction(self) -> float:
-        """Return the mean fraction of the images' area outside the crop, 0-1; of many, a part's."""
+        """Return the mean fraction of the images' area outside the crop, 0-1, from a sample."""
         every = self.features.dataset.digest
         digests = [str(digest) for digest in every[:: 1 + len(every) // CROP_SAMPLE]]
         table, width = self.features.table, self.files.layout.width
@@ -200,7 +201,7 @@ class FittedFrozenHead:
         verify: str,
         known_kept: float | None = KNOWN_KEPT,
     ) -> BundleFiles:
-        """Write both network files and prove that they agree; see :mod:`.parity`."""
+        """Write both network files and verify that they agree; see :mod:`.parity`."""
         layers = self.head.layers
         score = None if known_kept is None else self.fitted_score.score
         write_keras(self.files.keras, layers, folder / KERAS_FILE, score)
@@ -224,7 +225,7 @@ class FittedFrozenHead:
         verify: str,
         score: OODScore | None,
     ) -> Parity:
-        """Write the LiteRT file and compare it with the Keras file, which is written already."""
+        """Write the LiteRT file and compare it with the Keras file written before."""
         tflite, keras_file, head = folder / TFLITE_FILE, folder / KERAS_FILE, self.head.layers
         digests = self.dataset.digest
         chosen = compared_rows(digests, rows, verify)
@@ -234,7 +235,7 @@ class FittedFrozenHead:
         pixels = self.read_pixels([str(digests[row]) for row in chosen])
         added = output_layers(head, score)
         with ThreadPoolExecutor(3) as worker:
-            # Keras takes most of its time to load the file, on one core.
+            # Keras spends most of the time on loading the file, on one core.
             by_keras = None
             if needs_keras:
                 by_keras = worker.submit(keras.run, keras_file, pixels)
@@ -265,7 +266,7 @@ class FittedFrozenHead:
         ]
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
-        """Return the model with its head selected and fitted again, on other images."""
+        """Return the model with its head selected and fitted again on other images."""
         fitted = fit_frozen(self.training, self.features, self.files, self.classes, rows)
         return replace(fitted, fine_tuning=self.fine_tuning)
 
@@ -276,7 +277,7 @@ class FittedFrozenHead:
         return {**self.input_row("input"), "head": head}
 
     def report_sections(self) -> ReportSections:
-        """Return how the head was selected."""
+        """Return the report section on how the head was selected."""
         layout, chosen = self.files.layout, self.head.chosen
         statistics = describe_statistics(layout.names)
         return ReportSections(
@@ -324,14 +325,14 @@ def fit_frozen(
 ) -> FittedFrozenHead:
     """Return a head fitted to some of the images.
 
-    Of an ensemble it may be on one backbone, where cross-validation finds it no worse.
+    For an ensemble, the result may use one backbone only, if cross-validation finds it no worse.
 
     Parameters
     ----------
     trainer : FrozenTrainer
         The settings.
     features : Features
-        By the backbones of `files`.
+        The features, computed by the backbones of `files`.
     files : BackboneFiles
         The backbone, or the ensemble.
     classes : sequence of str
@@ -384,7 +385,7 @@ def _only_backbone(
     columns = files.layout.networks()
     index = list(columns).index(network)
     variants = trainer.variants_by_backbone[index]
-    # The image size stays the one that all backbones got.
+    # The image size remains the one that all backbones got.
     alone = replace(trainer, model=split_model_name(trainer.model)[index], size=trainer.spec().size)
     if index:  # these are the first backbone's settings
         alone = replace(alone, first_size=None, first_tta_crops=None)

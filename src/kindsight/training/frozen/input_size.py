@@ -1,8 +1,8 @@
 """The input size of a frozen backbone, chosen by cross-validation where images are small.
 
-A backbone computes features of a small image that was enlarged to the size of its own training
-images, at up to thirty times the pixels. Often a smaller input is as good. Heads on a sample of the
-images decide: the smallest size is taken that is not worse than the backbone's own beyond noise.
+Small images are enlarged to the size on which a backbone was trained, up to thirty times the
+pixels. A smaller input is often as good. Heads fitted on a sample of the images decide: the
+smallest size is chosen that is not worse than the backbone's default size beyond noise.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from kindsight.training.frozen.settings import FrozenTrainer, SizeChoice
 
 __all__ = ["choose_input_size"]
 
-# Sizes in pixels that are tried below a backbone's own. A pass at 160 px takes half the time of one
-# at 224, a pass at 128 px a third. With 96 px the log loss on cifar10 is 9% above that at 224.
+# Candidate sizes in pixels, if they are below a backbone's default size. A pass at 160 px takes
+# half the time of one at 224, a pass at 128 px a third. With 96 px the log loss on cifar10 is 9%
+# above that at 224.
 SIZES = (128, 160)
-# From this side in pixels on, images are not small: most backbones' own size is 224.
+# Side in pixels from which images are not small; the default size of most backbones is 224.
 LARGE = 200
-# Images of the sample: with fewer, a point of accuracy is noise.
+# Number of images of the sample; with fewer, a percentage point of accuracy is noise.
 SAMPLE = 1500
-# Images of each class in the sample, where it has them.
+# Number of images per class in the sample, if the class has that many.
 PER_CLASS = 5
-# With fewer images, the trial would take as long as it saves.
+# With fewer images, the comparison would take as long as it saves.
 MIN_IMAGES = 4000
 # A smaller size may have a log loss higher by this many standard errors of the paired difference.
 # Of 3,000 images of cifar10, 128 px classifies 0.6 +- 0.7 percentage points fewer than 224 px.
 STANDARD_ERRORS = 1.0
-# Bounds the log loss of an image.
+# Lower limit of probabilities, which bounds the log loss of an image.
 SMALLEST_PROBABILITY = 1e-12
 
 Losses = NDArray[np.float64]
@@ -52,11 +53,11 @@ def choose_input_size(
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
 ) -> FrozenTrainer:
-    """Return the settings with an input size, where images are many and small.
+    """Return the settings with a chosen input size if images are many and small.
 
     They are returned unchanged if the user gave a size, or if images have 200 pixels or more.
     The choice depends on the images, labels, backbone and resizing alone, not on the seed; images
-    that the dataset has in a validation or test split have no part in it.
+    in a validation or test split of the dataset are not used.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def choose_input_size(
 
         try:
             found = _cross_validate(trainer, size, sample, report, keras)
-        except DatasetError:  # too few are readable: the training says so
+        except DatasetError:  # too few are readable: the training reports it
             return trainer
         losses[size], accuracies[size] = found
         if size != own and not _is_worse(losses[size], losses[own]):
@@ -96,12 +97,12 @@ def choose_input_size(
         size, tried, tuple(accuracies[each] for each in tried),
         tuple(float(losses[each].mean()) for each in tried), len(losses[own]),
     )  # fmt: skip
-    # The backbone's own size stays unset: a budget then tries wider features, as without a choice.
+    # The backbone's default size stays unset, so that a budget still tries wider features.
     return replace(trainer, size=None if size == own else size, size_choice=choice)
 
 
 def _candidates(trainer: FrozenTrainer, dataset: ImageDataset) -> tuple[int, ...]:
-    """Return the sizes to try, the backbone's own last; none where there is nothing to choose."""
+    """Return the candidate sizes, the backbone's default last; empty if there is no choice."""
     if trainer.size is not None or trainer.first_size is not None or len(dataset) < MIN_IMAGES:
         return ()
     sides = typical_sides(dataset)
@@ -111,7 +112,7 @@ def _candidates(trainer: FrozenTrainer, dataset: ImageDataset) -> tuple[int, ...
     if side is None or side >= LARGE or own[0] != own[1]:
         return ()
     backbones = trainer.backbones()
-    # Transformers take multiples of their patches' size.
+    # Transformers need multiples of their patch size.
     step = math.lcm(*(backbone.size_step for backbone in backbones))
     smaller = [
         size for size in (size - size % step for size in SIZES)
@@ -129,16 +130,16 @@ def _takes(backbone: Backbone, size: int) -> bool:
 
 
 def _sample(dataset: ImageDataset) -> ImageDataset:
-    """Return labelled images outside of validation and test splits, some of each class.
+    """Return labelled images outside the validation and test splits, some of each class.
 
-    Their order does not depend on the order of the dataset either.
+    Neither the sample nor its order depends on the order of the dataset.
     """
     by_class: dict[str, list[tuple[bytes, int]]] = {}
     for row, (label, split) in enumerate(zip(dataset.label, dataset.split, strict=True)):
         if label is not None and split in (None, "train"):
             key = content_key(0, "input size", dataset.path[row])
             by_class.setdefault(label, []).append((key, row))
-    # Rarer classes would leave too few folds.
+    # Rarer classes would not be in every fold.
     usable = [sorted(found) for found in by_class.values() if len(found) >= PER_CLASS]
     first = sorted(item for found in usable for item in found[:PER_CLASS])
     others = sorted(item for found in usable for item in found[PER_CLASS:])

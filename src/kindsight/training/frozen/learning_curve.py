@@ -29,16 +29,16 @@ SIZES = 7
 SMALLEST = 1 / 16
 """The smallest number, as a fraction of the largest."""
 FEWEST_RATIO = 4
-"""Ratio of the largest to the smallest number below which no curve is drawn."""
+"""Minimum ratio of the largest to the smallest number for a curve."""
 REPEATS = 3
-"""Subsets for each number of images and fold, where they can differ."""
+"""Subsets per number of images and fold, if they can differ."""
 FEWEST_PER_CLASS = 2
-"""Images of each class, where it has them, in every subset."""
+"""Images of each class in every subset, if the class has that many."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures:
-    """Features of the images among which subsets are drawn, and what is fitted to them.
+    """Features of the images from which subsets are drawn, and the head that is fitted to them.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ class LabelledFeatures:
     classes : int
         Number of classes.
     groups : int64 array (images,)
-        Images of one group are never on both sides.
+        Images of one group are never both trained and evaluated on.
     held_out : bool array (images,) or None
         The images to evaluate on; None for folds, so that each image is held out once.
     keys : sequence of str
         Content digests, on which the random order depends.
     layout : FeatureLayout
-        Of the vectors.
+        Layout of the vectors.
     head : Candidate
         The head that is refitted.
     class_weight : str or None
         As in training.
     seed : int
-        Of the folds and the subsets.
+        Seed of the folds and the subsets.
     """
 
     vectors: Floats
@@ -93,7 +93,7 @@ def measure_learning_curve(
     images : LabelledFeatures
         The images.
     progress : callable, optional
-        Called with ("curve", fits done, fits in all).
+        Called with ("curve", fits done, number of fits).
 
     Raises
     ------
@@ -168,8 +168,8 @@ def subset_sizes(available: int, classes: int) -> list[int]:
     if available < FEWEST_RATIO * smallest:
         raise DatasetError(
             f"A learning curve needs at least {FEWEST_RATIO * smallest} training images for "
-            f"{classes} classes; there are {available}. Label more images first: with so few, "
-            "more almost always help."
+            f"{classes} classes; there are {available}. Label more images first; with so few, more "
+            "almost always help."
         )
     ratio = available / smallest
     count = min(SIZES, max(3, math.floor(math.log(ratio) / math.log(1.4)) + 1))
@@ -177,7 +177,7 @@ def subset_sizes(available: int, classes: int) -> list[int]:
 
 
 def nested_order(targets: Rows, groups: Rows, seed: tuple[int, int, int]) -> Rows:
-    """Return an order of images of which every beginning has about the proportions of all.
+    """Return an order of images in which every prefix has about the class proportions of all.
 
     Images of a group follow each other, and each class has two of its images near the start.
 
@@ -186,7 +186,7 @@ def nested_order(targets: Rows, groups: Rows, seed: tuple[int, int, int]) -> Row
     targets, groups : int64 array (images,)
         Class and group of each image.
     seed : tuple of int
-        Another one gives another order.
+        A different seed gives a different order.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed[0], 1000 * seed[1] + seed[2]]))
     _, group = np.unique(groups, return_inverse=True)
@@ -198,7 +198,7 @@ def nested_order(targets: Rows, groups: Rows, seed: tuple[int, int, int]) -> Row
         share = (np.arange(len(rows)) + generator.uniform()) / len(rows)
         share[:FEWEST_PER_CLASS] -= 1  # before all others
         place[order] = share
-    # A group is where its first image is.
+    # A group takes the position of its first image.
     first = np.full(int(group.max()) + 1, np.inf)
     np.minimum.at(first, group, place)
     return np.lexsort((place, group_place, first[group])).astype(np.int64)

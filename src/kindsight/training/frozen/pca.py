@@ -1,4 +1,4 @@
-"""Standardised principal components of features, and an RBF kernel's components of these."""
+"""Standardised principal components of features, and the components of an RBF kernel on these."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 Floats = NDArray[np.float32]
 
 MAX_PRODUCTS = 4096
-"""Most images whose products with each other are held: 64 MB for each group of columns, of which a
-backbone has three, and as much again for 4,000 standardised columns."""
+"""Maximum number of images whose pairwise inner products are held in memory: 64 MB for each group
+of columns (a backbone has three), and as much again for 4,000 standardised columns."""
 
 # More rows do not improve the directions of the principal components.
 BASIS_ROWS = 8192
 OVERSAMPLING = 32
 POWER_ITERATIONS = 1
-# Kernel components with a smaller fraction of the largest eigenvalue are dropped: they would be
-# multiplied by its inverse root, and float32 rounding with them.
+# Kernel components with a smaller fraction of the largest eigenvalue are dropped: they, and their
+# float32 rounding errors, would be multiplied by the inverse root of the eigenvalue.
 MIN_EIGENVALUE = 3e-5
-# Directions with a smaller fraction of the largest variance are dropped: products of products are
-# float32 noise there, and they do not generalise (elpv at 300 px, three variants: 88.9% accuracy,
+# Directions with a smaller fraction of the largest variance are dropped: they are float32 noise in
+# the inner products, and they do not generalise (elpv at 300 px, three variants: 88.9% accuracy,
 # 88.3% with directions down to a millionth).
 MIN_VARIANCE = 1e-3
 
@@ -66,7 +66,7 @@ def fit_pca(
     generator: np.random.Generator,
     layers: Sequence[slice] = (),
 ) -> PCA:
-    """Standardise and weigh columns, scale the mean square row norm to 1, and rotate.
+    """Standardise and weight columns, scale the mean square row norm to 1, and rotate.
 
     A randomised singular value decomposition (N. Halko, P. Martinsson, J. Tropp, "Finding
     structure with randomness", SIAM Review 53, 2011).
@@ -78,11 +78,11 @@ def fit_pca(
     column_weights : array
         float32 (columns,); 0 drops a column.
     components : int
-        Most principal components.
+        Maximum number of principal components.
     generator : numpy.random.Generator
-        For the random directions.
+        Generator of the random directions.
     layers : sequence of slice
-        The columns that come from one layer each.
+        The columns of each layer.
     """
     mean, factors = mean_and_scale(features, layers)
     factors = factors * column_weights
@@ -169,7 +169,7 @@ class NystroemMap:
 def fit_nystroem(
     components: Floats, landmarks: int, gamma: float, generator: np.random.Generator
 ) -> NystroemMap:
-    """Approximate the RBF kernel by images drawn as landmarks.
+    """Approximate the RBF kernel with randomly drawn images as landmarks.
 
     C. Williams and M. Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
 
@@ -178,9 +178,9 @@ def fit_nystroem(
     components : array
         float32 (images, components), as :meth:`PCA.apply` returns them.
     landmarks : int
-        Most landmarks.
+        Maximum number of landmarks.
     gamma : float
-        In exp(-gamma · squared distance).
+        Factor in exp(-gamma · squared distance).
     generator : numpy.random.Generator
         Draws the landmarks.
     """
@@ -201,9 +201,9 @@ def fit_nystroem(
 class WeightedPCA:
     """Principal components of the same features under several weightings of their columns.
 
-    With fewer images than columns, the components need only the images' products with each other.
-    They are computed once for each group of columns with equal weights and summed anew for every
-    weighting, so that the features are walked through once.
+    With fewer images than columns, the components need only the inner products of the images. They
+    are computed once for each group of columns with equal weights and summed for every weighting,
+    so that the features are read once.
 
     Parameters
     ----------
@@ -212,11 +212,11 @@ class WeightedPCA:
     weightings : sequence of array
         float32 (columns,): 0 drops a column.
     components : int
-        Most principal components.
+        Maximum number of principal components.
     make_generator : callable
         Returns the generator of random directions, the same each time.
     layers : sequence of slice
-        The columns that come from one layer each.
+        The columns of each layer.
     overwrite : bool
         Whether `features` may be overwritten, which saves the memory of a copy.
     """
@@ -250,7 +250,7 @@ class WeightedPCA:
         for number in range(int(group.max()) + 1):
             columns = np.flatnonzero(group == number)
             first, last = int(columns[0]), int(columns[-1]) + 1
-            if last - first == len(columns):  # mostly neighbours, which need no copy
+            if last - first == len(columns):  # usually contiguous, which needs no copy
                 block = self._rows[:, first:last]
             else:
                 block = np.ascontiguousarray(self._rows[:, columns])
@@ -260,12 +260,12 @@ class WeightedPCA:
         ]
 
     def forget_products(self) -> None:
-        """Free the images' products, once the components of every weighting are computed."""
+        """Free the inner products once the components of every weighting are computed."""
         self._groups = []
 
     @property
     def scale(self) -> ColumnScale | None:
-        """Mean and inverse deviation of the columns; None where they were not needed."""
+        """Mean and inverse standard deviation of the columns; None if they were not needed."""
         return (self._mean, self._factors) if self._small else None
 
     def components(self, number: int) -> Floats:
@@ -312,7 +312,7 @@ class WeightedPCA:
         for first, products in self._groups:
             if weights[first]:
                 factor = np.float32((weights[first] / scale) ** 2)
-                for at in range(0, len(total), BLOCK_ROWS):  # in place of another matrix
+                for at in range(0, len(total), BLOCK_ROWS):  # instead of a second matrix
                     total[at : at + BLOCK_ROWS] += factor * products[at : at + BLOCK_ROWS]
         return total
 

@@ -39,7 +39,7 @@ def prepare_frozen(
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
 ) -> FrozenImages:
-    """Return the features of a dataset's images, from the cache where it has them."""
+    """Return the features of a dataset's images, computing those that are not cached."""
     begun = time.monotonic()
     training = choose_input_size(training, dataset, progress, keras)
     files = training.backbone(progress, keras)
@@ -60,9 +60,9 @@ class FrozenImages:
     files : BackboneFiles
         The backbone.
     features : Features
-        Of all readable images.
+        The features of all readable images.
     begun : float
-        ``time.monotonic()`` at the beginning, from which a budget counts.
+        ``time.monotonic()`` at the start, from which a budget is counted.
     """
 
     training: FrozenTrainer
@@ -104,7 +104,7 @@ class FrozenImages:
         return replace(self, features=replace(self.features, dataset=dataset))
 
     def small_grey(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return small grey images for the search of near-duplicates, uint8 (n, 64, 64)."""
+        """Return small grey images for the near-duplicate search, uint8 (n, 64, 64)."""
         digests, table, width = self._stored(rows)
         with closing(FeatureTable(table, width)) as opened:
             greys = opened.similarity("grey", digests, GREY)
@@ -113,7 +113,7 @@ class FrozenImages:
         return np.stack([greys[digest] for digest in digests])
 
     def measure_similarity(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
-        """Return the measurements that this search compares first; cached with the small images."""
+        """Return the measurements that this search compares first, which are cached, too."""
         digests, table, width = self._stored(rows)
         with closing(FeatureTable(table, width)) as opened:
             known = opened.similarity("numbers", digests, SIMILARITY)
@@ -137,7 +137,7 @@ class FrozenImages:
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
     def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
-        """Run the backbone in Keras while the head is fitted, where it must be verified."""
+        """Run the backbone in Keras while the head is fitted, if it must be verified."""
         if len(self.dataset) >= THREADED_IMAGES or (verify != "full" and is_verified(self.files)):
             return
         if self.files.layout.networks():  # the selected head may need only one of the backbones

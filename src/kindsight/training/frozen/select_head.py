@@ -54,8 +54,8 @@ Floats = NDArray[np.float32]
 
 FOLDS = 5
 
-# Sets of features: weights, observer 1 for the last mean, of the stages' means and deviations, and
-# of those over rows and columns.
+# Sets of features: weights of the statistics of the stages, and of those over rows and columns; the
+# last mean has the weight 1.
 FEATURE_SETS = {
     "all": (1.0, 1.0), "no-profiles": (1.0, 0.0), "early": (3.0, 3.0), "last": (0.0, 0.0)
 }  # fmt: skip
@@ -67,19 +67,21 @@ LANDMARKS = 2000
 # that every runtime gives the same probabilities.
 MAX_NORM = 150.0
 STRONGER = 3.0
-# With more images the cross-validation would be slower but its choice no better; of this number
-# the products with each other fit into memory.
+# With more images, the cross-validation would be slower and its choice no better; the inner
+# products of this many images fit into memory.
 SELECTION_IMAGES = MAX_PRODUCTS
-# On small matrices a second thread in a product gains little, and where another process uses the
-# other core, threads waiting for each other take many times as long as the work. With fewer images
-# candidates are tried in parallel instead, each on one thread; with more, that would
-# take too much memory, and the Keras process (600 MB; 1 GB after it has built a backbone) is ended
-# before the head is fitted.
+# On small matrices, a second thread in a product gains little, and if another process uses the
+# other core, waiting threads take many times as long as the work. With fewer images than this,
+# candidates are fitted in parallel instead, each on one thread. With more, that would take too much
+# memory, and the Keras process (600 MB; 1 GB after it has built a backbone) is ended before the
+# head is fitted.
 THREADED_IMAGES = 4000
 MOST_CANDIDATES = 13
-"""Fits of a selection at most: four sets of features, five and three strengths, the chosen head."""
+"""Maximum number of fits in a selection: four sets of features, five and three strengths, the
+chosen head."""
 CALIBRATION_IMAGES = 100_000
-"""Out-of-fold predictions by which the temperature is fitted; more change its third digit."""
+"""Maximum number of out-of-fold predictions for fitting the temperature; more change its third
+digit."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,21 @@ class FittedHead:
     Parameters
     ----------
     layers : Head
-        Features to logits, everything folded in.
+        The layers from features to logits, with standardisation and projection folded in.
     temperature : float
-        Divides the logits before the softmax; 1 where scaling does not lower the held-out log loss.
+        The number by which logits are divided before the softmax; 1 if scaling does not lower the
+        held-out log loss.
     chosen : Candidate
         The best candidate.
     candidates : tuple of Candidate
-        All candidates, in the order tried.
+        All candidates, in the order of evaluation.
     out_of_fold : array
         float32 (selection images, classes): logits of each image, not divided by the temperature,
         by the chosen head fitted on the other folds.
     selection : array
         int64: the rows of these images among those that the head was fitted on.
     scale : pair of arrays, optional
-        What :func:`.mean_and_scale` returns for their features; None where it is not known.
+        The result of :func:`.mean_and_scale` for their features; None if it is unknown.
     """
 
     layers: Head
@@ -129,8 +132,8 @@ def fit_head(
 ) -> FittedHead:
     """Select a head by cross-validation and fit it to all images.
 
-    It is selected by :data:`SELECTION_IMAGES` images at most. The final fit walks through the
-    columns of all, which are computed once, some twenty to sixty times, 200 times at most.
+    The selection uses at most :data:`SELECTION_IMAGES` images. The columns of all images are
+    computed once; the final fit reads them about twenty to sixty times, at most 200 times.
 
     Parameters
     ----------
@@ -149,12 +152,13 @@ def fit_head(
     weights : array, optional
         float32 (images,): sample weights; 1 if omitted.
     seed : int
-        Of random directions and landmarks.
+        Seed of random directions and landmarks.
     progress : callable, optional
-        Called with (done, total) while a head is fitted to many images, in units of a candidate;
+        Called with (done, total) while a head is fitted to many images, in units of one candidate;
         the selection may end early.
     store : ColumnStore, optional
-        Where the columns of many images are held; by default, more than 200 MB in a temporary file.
+        Where the columns of many images are held; by default, columns of more than 200 MB are
+        stored in a temporary file.
     """
     if weights is None:
         weights = np.ones(len(targets), np.float32)
@@ -164,7 +168,7 @@ def fit_head(
         every, rows = FeatureRows.of(features), selection_rows(len(targets), seed)
         task = CrossValidation(targets[rows], classes, folds[rows], weights[rows], steps.add)
         threads = 1 if len(targets) >= THREADED_IMAGES else count_cores()
-        # What only the selection needs, hundreds of megabytes, is gone afterwards.
+        # The data that only the selection needs, hundreds of megabytes, are freed afterwards.
         found = _select(every[rows], task, layout, kind, seed, threads)
         temperature = calibrate(found.logits, task.targets, task.folds).temperature
         computed: AbstractContextManager[Columns] = nullcontext(found.columns)
@@ -195,7 +199,8 @@ class _Steps:
 
     def __init__(self, progress: Callable[[int, int], None] | None, images: int) -> None:
         self._progress, self._done = progress, 0
-        # One problem with a tenth of the tolerance, where a candidate has one for each fold.
+        # The final fit is one problem with a tenth of the tolerance; a candidate has one problem
+        # per fold.
         self._last = 1 + 2 * images // (FOLDS * SELECTION_IMAGES)
         self._total = MOST_CANDIDATES + self._last
 
@@ -214,15 +219,15 @@ class _Steps:
 
 
 class _Selected(NamedTuple):
-    """The selected head, and what it is fitted by to all images."""
+    """The selected head, and everything that is needed to fit it to all images."""
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     logits: Floats
     projection: PCA
     nystroem: NystroemMap | None  # None for a linear head
-    columns: Floats  # of the images by which it was selected
-    scale: ColumnScale | None  # of their features
+    columns: Floats  # columns of the images on which it was selected
+    scale: ColumnScale | None  # scale of their features
 
 
 def _select(
@@ -262,7 +267,7 @@ def _select(
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
     number, rbf = names.index(chosen.features), chosen.kind == "rbf"
     final_columns = kernel_columns if rbf else pca.components(number)
-    # Fitted once more, since the logits of all candidates may not fit into memory.
+    # Fitted again, since the logits of all candidates may not fit into memory.
     logits = task.fit(final_columns, chosen.l2_strength)
     return _Selected(
         chosen, tuple(candidates), logits, pca.projection(number), nystroem if rbf else None,
@@ -297,7 +302,7 @@ def _fit_layers(
     report: Callable[[float], None] | None = None,
     start: SoftmaxFit | None = None,
 ) -> Head:
-    """Fit to all images and fold everything into a few dense layers."""
+    """Fit to all images, and fold all steps into a few dense layers."""
     while True:
         fit = fit_softmax(
             columns, targets, classes, weights[None], l2_strength / len(columns), start,
@@ -393,20 +398,20 @@ def refit_head(
     weights: Floats | None = None,
     seed: int = 0,
 ) -> Head:
-    """Fit a head of the kind that was selected before to other images, without a selection.
+    """Fit a head of a previously selected kind to other images, without a selection.
 
     Parameters
     ----------
     features, targets, classes, layout, weights, seed
         See :func:`fit_head`.
     chosen : Candidate
-        Kind, features and L2 strength. Of an ensemble, its networks must be those of the layout.
+        Kind, features and L2 strength. For an ensemble, its networks must be those of the layout.
 
     Returns
     -------
     Head
-        Of one network's features where the candidate names one. The logits of a mean of heads are
-        those of all networks' features, each divided by its head's temperature.
+        A head on one network's features if the candidate names one. For a mean of heads, a head on
+        the features of all networks, each head's logits divided by its temperature.
     """
     if weights is None:
         weights = np.ones(len(targets), np.float32)
@@ -446,7 +451,7 @@ def predict_out_of_fold(
 ) -> Floats:
     """Return the probabilities of each image from a head that was fitted without it.
 
-    They serve to question labels. Only linear heads are tried, which are as good at that, and
+    They are used to find wrong labels. Only linear heads are tried, which are as good at that, and
     the L2 strength with the lowest log loss is used, not a weaker one as in :func:`fit_head`:
     where labels are wrong, a weakly regularised head memorises them.
 
@@ -461,7 +466,7 @@ def predict_out_of_fold(
     -------
     array
         float32 (images, classes): calibrated probabilities; rows sum to 1. Beside the features, an
-        image takes 40 bytes, and 4 for each class.
+        image takes 40 bytes of memory, and 4 for each class.
     """
     store = ColumnStore() if store is None else store
     with _blas_threads(len(targets)):
@@ -497,7 +502,7 @@ def predict_out_of_fold(
 
 
 def selection_rows(images: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows of the images by which candidates are compared."""
+    """Return the rows of the images on which candidates are compared."""
     return np.sort(_random_stream(seed, 1).permutation(images)[:SELECTION_IMAGES])
 
 
@@ -508,7 +513,7 @@ def _random_stream(seed: int, purpose: int) -> np.random.Generator:
 def _weighted_pca(
     features: Floats, layout: FeatureLayout, seed: int, names: Sequence[str] = ()
 ) -> WeightedPCA:
-    """Return the components of features, which are overwritten."""
+    """Return the components of features; the features are overwritten."""
     weightings = [
         column_weights(layout, *FEATURE_SETS[name]) for name in names or feature_sets(layout)
     ]
@@ -529,7 +534,8 @@ def feature_sets(layout: FeatureLayout) -> tuple[str, ...]:
 def column_weights(layout: FeatureLayout, early: float, profiles: float) -> Floats:
     """Return the columns' weights, float32 (width,).
 
-    `profiles` for features of rows and columns, 1 for the last means, `early` for the others.
+    They are `profiles` for the statistics over rows and columns, 1 for the last means, and `early`
+    for the others.
     """
     ends = [columns.stop for columns in layout.networks().values()] or [layout.width]
     weights = np.full(layout.width, early, np.float32)

@@ -30,12 +30,12 @@ from kindsight.training.parity import is_verified
 
 __all__ = ["FrozenTrainer", "SizeChoice", "parse_budget"]
 
-# The module whose ``main`` the Keras worker runs where it is to fine-tune.
+# The module whose ``main`` the Keras worker runs for fine-tuning.
 FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
 
 
 # Settings that do not determine the result.
-_NOT_OF_THE_RESULT = ("cache", "workers", "device", "on", "size_choice")
+_WITHOUT_EFFECT_ON_RESULT = ("cache", "workers", "device", "on", "size_choice")
 
 
 def parse_budget(text: str | float) -> float:
@@ -44,7 +44,7 @@ def parse_budget(text: str | float) -> float:
     Raises
     ------
     SettingsError
-        For anything else, and for less than a second or more than a week.
+        For any other text, and for less than a second or more than a week.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -67,9 +67,9 @@ class SizeChoice:
     tried : tuple of int
         The sizes that were compared, in pixels, ascending.
     accuracies, log_losses : tuple of float
-        Cross-validated, of each of them.
+        Cross-validated accuracy and log loss of each size.
     images : int
-        Images of the sample.
+        Number of images of the sample.
     """
 
     size: int
@@ -97,14 +97,14 @@ class FrozenTrainer:
     ----------
     model : str
         A backbone's name, or a Keras file; several joined by ``+`` form an ensemble with a head
-        each, unless cross-validation finds one alone as good.
+        each, unless cross-validation finds a single one as good.
     weights : str
-        ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file; in an ensemble, that
-        of the backbone that needs a file.
+        ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file; in an ensemble, the
+        file is for the backbone that needs one.
     size : int or (height, width), optional
-        Image size in pixels; if omitted the backbone's own, or a smaller one for small images.
+        Image size in pixels; if omitted, the backbone's default, or a smaller one for small images.
     resize : str
-        How other aspect ratios are fitted: ``"crop"``, ``"stretch"`` or ``"pad"``.
+        How images of other aspect ratios are resized: ``"crop"``, ``"stretch"`` or ``"pad"``.
     head : str
         ``"linear"``, ``"rbf"``, or ``"auto"``, selected by cross-validation.
     tta_flips : int
@@ -113,28 +113,28 @@ class FrozenTrainer:
         Crops over which features are averaged, 1-6, each in all flips: the whole image, its
         middle seven eighths, the four corners.
     class_weight : str, optional
-        ``"balanced"`` weighs each class equally; None or ``"none"`` each image.
+        ``"balanced"`` weights each class equally; None or ``"none"`` each image.
     seed : int
-        Of folds, random directions and landmarks.
+        Seed of folds, random directions and landmarks.
     workers : int, optional
-        Images run at once; the number of cores if omitted.
+        Number of images processed at once; the number of cores if omitted.
     cache : path, optional
-        The cache folder; the user's own if omitted.
+        The cache folder; the user's cache folder if omitted.
     fine_tune : str, optional
         ``"off"``, ``"light"`` (the layers above a cut) or ``"full"``; if omitted, ``"light"`` with
         a budget, else ``"off"``.
     budget : str or float, optional
         Time for the whole training, such as ``"10m"``, or in seconds.
     first_size : (height, width), optional
-        Size to which the first backbone resizes the images itself.
+        Size to which the first backbone itself resizes the images.
     flip_ids : tuple of int, optional
         Indices of :data:`kindsight.models.backbones.tta.FLIPS`, in place of `tta_flips`.
     first_tta_crops : int, optional
-        The first backbone's crops, in place of `tta_crops`.
+        Crops of the first backbone, in place of `tta_crops`.
     value_range : (low, high), optional
         Values that become 0 and 255 in images of more than 8 bits.
     size_choice : SizeChoice, optional
-        How `size` was chosen, where the program did; see :mod:`.input_size`.
+        How `size` was chosen, if the program chose it; see :mod:`.input_size`.
     device : str
         ``"cpu"``, ``"gpu"``, or ``"auto"``, a GPU if TensorFlow can use one.
     on : str, optional
@@ -198,7 +198,7 @@ class FrozenTrainer:
         return get_backbones(self.model if isinstance(self.model, str) else repr(self.model))
 
     def _size(self, backbones: tuple[Backbone, ...]) -> tuple[int, int]:
-        """Return the size given, or the largest of the backbones' own: all get the same image."""
+        """Return the given size, or the backbones' largest default: all get the same image."""
         if self.size is not None:
             return self.size if isinstance(self.size, tuple) else (int(self.size), int(self.size))
         step = math.lcm(*(backbone.size_step for backbone in backbones))
@@ -206,7 +206,7 @@ class FrozenTrainer:
         return max(1, round(height / step)) * step, max(1, round(width / step)) * step
 
     def download(self) -> str | None:
-        """Return what would be downloaded, from whom and how large; None for nothing."""
+        """Return what would be downloaded, with its source and size; None if nothing would be."""
         backbones = self.backbones()
         every = weights_by_backbone(backbones, self.weights)
         found = map(download_notice, backbones, every)
@@ -225,7 +225,7 @@ class FrozenTrainer:
         return f"{ensemble}{names}, {' and '.join(weights)}{tta}"
 
     def describe_input(self) -> str:
-        """Return the input size that was chosen, and from what; empty where none was."""
+        """Return the chosen input size and the candidates; empty if the size was not chosen."""
         choice = self.size_choice
         if choice is None or self.spec().size != (choice.size, choice.size):
             return ""
@@ -238,7 +238,7 @@ class FrozenTrainer:
 
     @property
     def variants_by_backbone(self) -> tuple[tuple[int, ...], ...]:
-        """For each backbone, the copies that its features are averaged over.
+        """For each backbone, the TTA variants over which its features are averaged.
 
         Numbered as in :mod:`kindsight.models.backbones.tta`.
         """
@@ -258,7 +258,7 @@ class FrozenTrainer:
         Raises
         ------
         SettingsError
-            With a sentence for each invalid setting.
+            If settings are invalid; the message has a sentence for each.
         """
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
@@ -276,21 +276,21 @@ class FrozenTrainer:
         return self.fine_tune_mode != "off"
 
     def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
-        """Start the worker process where it will be needed; load the backbone to be verified."""
+        """Start the worker process if it will be needed; load the backbone to be verified."""
         if self.by_gradient:
             keras.start()
         elif verify == "full" or not is_verified(self.backbone()):
             keras.load_ahead(self.backbone().keras)
 
     def process(self) -> KerasProcess:
-        """Return the Keras worker process, not started."""
+        """Return a Keras worker process that has not been started."""
         if self.by_gradient:
             return KerasProcess(module=FINE_TUNING_WORKER, device=self.device)
         return KerasProcess(device=self.device)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the result, ready for JSON, without None."""
-        values = {k: v for k, v in vars(self).items() if k not in _NOT_OF_THE_RESULT}
+        values = {k: v for k, v in vars(self).items() if k not in _WITHOUT_EFFECT_ON_RESULT}
         return {name: value for name, value in values.items() if value is not None}
 
     def backbone(
@@ -301,7 +301,7 @@ class FrozenTrainer:
         fold_batch_norm: bool = True,
         layers: tuple[str, tuple[str | int, ...]] | None = None,
     ) -> BackboneFiles:
-        """Return the files of the backbones, built once on a machine.
+        """Return the files of the backbones, which are built once per machine.
 
         `fold_batch_norm` and `layers` are passed to :func:`.build.ensure_backbone`.
         """

@@ -38,12 +38,12 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 BLOCK_IMAGES = 8192
-"""Images at once; twice as many as select a head, so that their products are not divided."""
+"""Images per block; twice as many as select a head, so that the selection has a single block."""
 
 FILE_BLOCK = 32_000_000
-"""Bytes of a thread's images, logits and gradients where columns are read from a file."""
+"""Bytes of a thread's images, logits and gradients if columns are read from a file."""
 FEWEST_BLOCK_IMAGES = 256
-# Gradients of blocks per thread that wait for those before them, since sums have a fixed order.
+# Blocks per thread whose gradients may wait for earlier ones, since sums have a fixed order.
 AHEAD = 2
 
 HISTORY = 8
@@ -53,17 +53,17 @@ INTERCEPT_SCALE = np.float32(2.0)
 Kind = Literal["linear", "rbf", "mean"]
 # Inverse squared width of the RBF kernel, on components whose mean square norm is 1.
 GAMMA = 0.7
-# L2 strengths times the number of training images: on that scale the best ones of different
-# datasets agree. Features are compared at the first one; the search goes to both sides of it.
+# L2 strengths times the number of training images; on that scale, the best values of different
+# datasets agree. Feature sets are compared at FIRST_STRENGTH; the search goes to both sides of it.
 STRENGTHS = {"linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006), "rbf": (0.6, 0.2, 0.06)}
 FIRST_STRENGTH = {"linear": 0.2, "rbf": 0.06}
 # The search in one direction ends where the log loss has risen by this factor.
 WORSE = 1.04
-# Log losses within this factor of the lowest differ by noise alone.
+# Log losses within this factor of the lowest differ only by noise.
 NEAR = 1.03
-# An RBF head is larger: its log loss must be lower by this factor.
+# An RBF head is larger, so its log loss must be lower by this factor.
 RBF_COST = 1.005
-# The same of the last feature mean alone: where it is as good by chance, more stages are mostly
+# The same for the last feature mean alone: if it is as good by chance, more stages are usually
 # better.
 LAST_COST = 1.02
 TOLERANCE = 1e-3
@@ -80,7 +80,7 @@ class SoftmaxFit:
     bias : array
         float32 (problems, classes).
     passes : int
-        How often all images were read.
+        Number of passes over all images.
     """
 
     kernel: Floats
@@ -96,7 +96,7 @@ class SoftmaxFit:
 class _Problem:
     """The loss and gradient of every problem, in scaled coordinates.
 
-    Images are taken in blocks, so that memory does not grow with their number times the classes.
+    Images are processed in blocks, so that memory does not grow with images times classes.
     Several blocks are computed at once, each on one thread.
     """
 
@@ -162,7 +162,7 @@ class _Problem:
     def _compute(
         self, block: slice, flat: Floats, bias: Floats
     ) -> tuple[NDArray[np.float64], Floats, Floats]:
-        """Return the loss of some images, and its gradient by the kernels and the intercepts."""
+        """Return the loss of some images, and its gradient for the kernels and the intercepts."""
         features = self.features[block].astype(np.float32, copy=False)
         weights = self.weights[:, block].T
         count, targets = len(features), self.targets[block, None]
@@ -182,9 +182,9 @@ class _Problem:
 
 
 def blocks_of(columns: Columns, outputs: int) -> list[slice]:
-    """Return the blocks in which images are taken; they do not depend on the number of threads.
+    """Return the blocks in which images are processed, whatever the number of threads.
 
-    - `outputs`: logits of an image.
+    - `outputs`: number of logits per image.
     """
     rows = BLOCK_IMAGES
     if isinstance(columns, ColumnFile):
@@ -221,13 +221,13 @@ def fit_softmax(
     start : SoftmaxFit, optional
         The fit of a similar problem of the same shape.
     steps : int
-        Most steps.
+        Maximum number of steps.
     tolerance : float
         Norm of the scaled gradient below which a problem is solved.
     report : callable, optional
-        Called with the fraction that is done, 0-1, by the logarithm of the gradient's norm.
+        Called with the fraction done, 0-1, on the scale of the logarithm of the gradient's norm.
     """
-    # Blocks are computed in parallel instead of the products of one.
+    # Blocks are computed in parallel, so each product uses one thread.
     several = len(features) > BLOCK_IMAGES or isinstance(features, ColumnFile)
     with threadpool_limits(1, user_api="blas") if several else contextlib.nullcontext():
         problem = _Problem(features, targets, classes, weights, l2_strength)
@@ -297,7 +297,7 @@ def _search(
     """Backtrack each problem until its loss falls enough (Armijo's rule)."""
     slope = (direction * gradient).sum(1)
     length: Floats = np.ones(len(point), np.float32)
-    # In float32 the loss is exact to about 1e-7 of its size.
+    # In float32, the relative precision of the loss is about 1e-7.
     slack = 1e-6 * np.maximum(np.abs(loss), 1e-3)
     for _ in range(BACKTRACKS):
         following = point + length[:, None] * direction
@@ -311,7 +311,7 @@ def _search(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A head that cross-validation tried.
+    """A head evaluated by cross-validation.
 
     Parameters
     ----------
@@ -321,17 +321,17 @@ class Candidate:
         ``"all"``, ``"no-profiles"`` (without means over rows and columns), ``"early"`` (early
         stages weighted up) or ``"last"`` (the last mean alone).
     l2_strength : float
-        Times the number of images.
+        L2 strength times the number of images.
     gamma : float
         Inverse squared width of the RBF kernel; 0 for a linear head.
     accuracy : float
-        Of the out-of-fold predictions, 0-1.
+        Accuracy of the out-of-fold predictions, 0-1.
     log_loss : float
-        Of the out-of-fold predictions after temperature scaling, in nats.
+        Log loss of the out-of-fold predictions after temperature scaling, in nats.
     temperature : float
-        Fitted to them.
+        Temperature fitted to these predictions.
     network : str
-        Of several backbones, the one whose features alone are used; empty for all.
+        With several backbones, the only one whose features are used; empty for all.
     heads : tuple of Candidate
         The heads of a mean; `features`, `l2_strength` and `gamma` are theirs.
     """
@@ -371,7 +371,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What all candidates share.
+    """The data that all candidates share.
 
     Parameters
     ----------
@@ -400,7 +400,7 @@ class CrossValidation:
     def fit_folds(
         self, columns: Columns, l2_strength: float, start: SoftmaxFit | None = None
     ) -> SoftmaxFit:
-        """Return the fit without each fold, one problem each."""
+        """Return the fits without each fold, one problem per fold."""
         count = int(self.folds.max()) + 1
         weights = np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
         return fit_softmax(
@@ -473,7 +473,7 @@ def search_strengths(task: CrossValidation, columns: Floats, first: Candidate) -
 
 
 def selection_cost(candidate: Candidate) -> float:
-    """Return the log loss, raised for the kinds that are more often chosen by chance."""
+    """Return the log loss, increased for the kinds that are more often chosen by chance."""
     cost = candidate.log_loss
     if candidate.kind == "rbf":
         cost *= RBF_COST
@@ -484,8 +484,8 @@ def best_candidate(candidates: list[Candidate]) -> Candidate:
     """Return the candidate with the lowest cost, at the lowest L2 strength that is nearly as good.
 
     The folds train on four fifths of the images, and log loss punishes overconfidence, which
-    temperature scaling corrects later: on every dataset measured, somewhat weaker regularisation
-    than the lowest log loss suggests has a higher accuracy.
+    temperature scaling corrects later. On every measured dataset, a somewhat weaker regularisation
+    than that of the lowest log loss gives a higher accuracy.
     """
     best = min(candidates, key=selection_cost)
     near = [

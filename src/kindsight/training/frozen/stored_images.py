@@ -28,14 +28,14 @@ __all__ = [
 
 # About 15 kB an image, without visible damage.
 JPEG_QUALITY = 92
-# OpenCV's flags of decoding at a fraction of the size, by its divisor.
+# OpenCV's flags for decoding at a fraction of the size, by divisor.
 SHRINKS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-# Images that a thread shrinks at once: each takes a tenth of a millisecond.
+# Images that a thread shrinks per task; each takes a tenth of a millisecond.
 GREYS_PER_TASK = 32
 
 
@@ -61,7 +61,7 @@ def read_stored(
     digests : sequence of str
         Content digests of the images.
     shrink : int
-        Divisor of their height and width, one of :data:`SHRINKS`: decoding is faster then.
+        Divisor of their height and width, one of :data:`SHRINKS`; a larger one decodes faster.
     """
     with closing(FeatureTable(path, width)) as table:
         rows = table.images(digests)
@@ -84,14 +84,14 @@ def read_pixels(
 ) -> NDArray[np.uint8]:
     """Return resized images of a dataset, uint8 (n, height, width, 3).
 
-    Images that are not in the cache any more are read again.
+    Images that are no longer in the cache are read again.
 
     Parameters
     ----------
     path, width
         See :func:`read_stored`.
     dataset : ImageDataset
-        The dataset with these images.
+        The dataset that contains these images.
     spec : InputSpec
         How they are resized.
     digests : sequence of str
@@ -108,7 +108,7 @@ def read_pixels(
 def read_images(
     path: Path, width: int, dataset: ImageDataset, spec: InputSpec, digests: Sequence[str]
 ) -> list[StoredImage | None]:
-    """Return resized images of a dataset; None for those that cannot be read any more.
+    """Return resized images of a dataset; None for those that can no longer be read.
 
     Images that the cache does not store are read again.
 
@@ -177,7 +177,7 @@ def cropped_fraction(path: Path, width: int, digests: Sequence[str], spec: Input
     path, width, digests
         See :func:`read_stored`.
     spec : InputSpec
-        How they were resized; 0 unless by ``"crop"``.
+        How they were resized; the result is 0 unless by ``"crop"``.
     """
     if spec.fit != "crop" or not digests:
         return 0.0
