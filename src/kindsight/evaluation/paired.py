@@ -149,7 +149,7 @@ class PairedComparison:
 
     @property
     def is_real(self) -> bool:
-        """Whether the difference of the accuracies is more than chance."""
+        """Whether the difference of the accuracies is statistically significant."""
         return self.p_value < SIGNIFICANT
 
     def to_dict(self) -> dict[str, Any]:

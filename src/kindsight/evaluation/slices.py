@@ -87,7 +87,7 @@ class Slice:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the accuracy is lower than on the other images, by more than chance."""
+        """Whether the accuracy is significantly lower than on the other images."""
         return self.p_value < SIGNIFICANT
 
     def to_dict(self) -> dict[str, Any]:

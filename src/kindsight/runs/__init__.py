@@ -1,1 +1,1 @@
-"""Trainings from settings to a run folder, and the work of ``kindsight check``."""
+"""Trainings, from settings to a run folder, and what other commands do with runs and data."""

@@ -1,4 +1,4 @@
-"""What a longer training could bring, at the end of one without a budget."""
+"""A hint on the gain of a longer training, shown after a training without a time budget."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["hint_of"]
 FINE_TUNING = "--budget 10m also fine-tunes the network, and uses the result if it is better"
 
 HIGH_ACCURACY = 0.97
-"""From this cross-validated accuracy of the frozen head on, little is left to gain."""
+"""Cross-validated accuracy of the frozen head from which little is left to gain."""
 
 
 def hint_of(model: FittedModel, settings: TrainSettings, validation: int, run: str = "") -> str:
-    """Return the hint on what a time budget could bring; empty where nothing could.
+    """Return the hint on the gain of a time budget; empty if none is expected.
 
     Parameters
     ----------
     model : FittedModel
     settings : TrainSettings
     validation : int
-        Number of validation images, which decide on what a budget brings.
+        Number of validation images, on which the results of a budget are accepted.
     run : str
-        The run folder, whose settings the command takes where they cannot be typed.
+        The run folder; the command uses its settings file if they cannot be given as options.
     """
     if not model.can_be_fine_tuned or validation < MIN_VALIDATION_IMAGES:
         return ""
@@ -37,14 +37,14 @@ def hint_of(model: FittedModel, settings: TrainSettings, validation: int, run: s
 
 
 def _from_scratch(model: FittedModel, settings: TrainSettings, run: str) -> str:
-    """Return the hint where a network from scratch would probably do better; else empty."""
+    """Return the hint if a network from scratch would probably be more accurate; else empty."""
     trainer, images = model.training, len(model.rows)
     if not isinstance(trainer, FrozenTrainer):
         return ""
     accuracy = model.head.chosen.accuracy
     if images < MIN_IMAGES or accuracy >= HIGH_ACCURACY:
         return ""
-    # It imports the code of fine-tuning.
+    # Imported here because it imports the code of fine-tuning.
     from kindsight.training.budget.plan import is_default_backbone
 
     if not is_default_backbone(trainer):
@@ -55,6 +55,6 @@ def _from_scratch(model: FittedModel, settings: TrainSettings, run: str) -> str:
     command = train_command(settings.to_dict(), {"budget": "10m"}, run)
     return (
         f"the images are small ({sides[0]:.0f} pixels) and many ({images:,}), and the frozen head "
-        f"has {percent(accuracy)} accuracy in cross-validation: a network from scratch may do "
-        f"better. A training with a time budget tries one: {command}"
+        f"has {percent(accuracy)} accuracy in cross-validation: a network from scratch may be more "
+        f"accurate. A training with a time budget tries one: {command}"
     )

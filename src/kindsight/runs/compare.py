@@ -43,7 +43,7 @@ class ComparedRun:
     accuracy : float
         0-1.
     interval : tuple of float
-        Its 95% Wilson interval.
+        The 95% Wilson interval of the accuracy.
     log_loss : float
         In nats.
     """
@@ -61,9 +61,9 @@ class Comparison:
     Attributes
     ----------
     images : int
-        Different images that are compared.
+        Number of distinct images that are compared.
     source : str
-        Where they are from: ``"test split"``, ``"validation and test splits"`` or the data.
+        Source of these images: ``"test split"``, ``"validation and test splits"`` or the data.
     runs : tuple of ComparedRun
         In the order given.
     pairs : tuple of PairedComparison
@@ -119,7 +119,7 @@ def compare(
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
-    """Compare runs on the same images, each with the first one.
+    """Compare runs with the first one on the same images.
 
     Without `data`, the images are those that every run held out: of the test splits if all runs
     have common test images, else of the validation and test splits. They are matched by content.
@@ -146,7 +146,7 @@ def compare(
     Raises
     ------
     UsageError
-        For fewer than two runs.
+        If there are fewer than two runs.
     BundleError
         If a run is missing, unfinished or damaged.
     DatasetError
@@ -255,12 +255,12 @@ def _no_common_images(images: int, overlap: int) -> str:
     )
     if not images:
         return f"The runs have no predictions of validation or test images. {cure}"
-    trained = f" {n_images(overlap)} of one run's were trained on by another." if overlap else ""
+    trained = f" {n_images(overlap)} of one run were trained on by another." if overlap else ""
     return f"The runs have no validation or test image in common.{trained} {cure}"
 
 
 def _read(name: str) -> _HeldOut:
-    """Read a run's held-out predictions; the first of copies counts."""
+    """Read a run's held-out predictions; of identical images, the first one counts."""
     record = load_run(name)
     digests = {image.path: image.digest for image in record.images}
     test, every = dict[Key, tuple[bool, float]](), dict[Key, tuple[bool, float]]()
@@ -278,7 +278,7 @@ def _read(name: str) -> _HeldOut:
         )
     trained = {image.digest for image in record.images if image.split == "train" and image.digest}
     if _is_cross_validated(record):
-        # Each of its training images was predicted by a model that had not seen it.
+        # Each training image was predicted by a model that was not trained on it.
         trained -= {digest for digest, _ in every}
     return _HeldOut(test, every, trained)
 
@@ -378,8 +378,8 @@ def _sentence(first: str, second: str, pair: PairedComparison) -> str:
     if pair.is_real:
         better, worse = (second, first) if pair.difference > 0 else (first, second)
         return (
-            f"The accuracy of {better} is higher than that of {worse} by {points}; this is more "
-            f"than chance explains ({p_value})."
+            f"The accuracy of {better} is higher than that of {worse} by {points}; this difference "
+            f"is statistically significant ({p_value})."
         )
     if pair.images_needed is None:
         return (
@@ -388,8 +388,9 @@ def _sentence(first: str, second: str, pair: PairedComparison) -> str:
         )
     direction = "higher" if pair.difference > 0 else "lower"
     return (
-        f"The accuracy of {second} is {direction} than that of {first} by {points}, which could be "
-        f"chance ({p_value}); about {pair.images_needed:,} images are needed to detect such a "
+        f"The accuracy of {second} is {direction} than that of {first} by {points}, which is not "
+        f"statistically significant ({p_value}); about {pair.images_needed:,} images are needed to "
+        "detect such a "
         "difference."
     )
 

@@ -1,4 +1,4 @@
-"""Cross-validation of a training: its folds, their out-of-fold predictions, and what they chose.
+"""Cross-validation of a training: folds, out-of-fold predictions, and the epochs that they chose.
 
 A fold is one training whose validation split is that fold, as with ``--fold K/N``. Finished folds
 are stored in the run folder, so that an interrupted cross-validation continues with the next one.
@@ -40,7 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_FILE_BYTES = 2**30
-# Stages of a fold that take long; the others are over before they could be read.
+# Stages of a fold that take long; the others are too short to be shown.
 SHOWN_STAGES = ("frozen", "activations", "wider")
 
 CHOSEN_ON_FOLD = (
@@ -78,9 +78,9 @@ class Fold:
     probabilities : array
         float32 (held-out images, classes).
     temperature : float
-        Of the fold's model.
+        Temperature of the fold's model.
     history : tuple of EpochRow
-        Its epochs; empty where there were none.
+        Its epochs; empty if it was not trained in epochs.
     best_epoch : int or None
         The epoch whose weights it has.
     seconds : float
@@ -131,7 +131,7 @@ class Fold:
     def read(
         cls, path: Path, key: str, number: int, rows: Rows, held_out: Rows, classes: int
     ) -> Fold | None:
-        """Read a fold, not trusted; None if it is missing, damaged or of another training."""
+        """Read a fold, untrusted; None if it is missing, damaged or of another training."""
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
@@ -150,7 +150,7 @@ class Fold:
                 float(values["temperature"]), tuple(EpochRow(**row) for row in values["history"]),
                 None if best is None else int(best), float(values["seconds"]),
             )  # fmt: skip
-        except Exception:  # whatever a damaged file raises: the fold is trained again
+        except Exception:  # whatever a damaged file raises, the fold is trained again
             return None
 
 
@@ -165,7 +165,7 @@ class CrossValidation:
     folds : tuple of Fold
         In order; no image is held out in two.
     note : str
-        A sentence on what the accuracy and the final model rest on.
+        A sentence on how the accuracy and the final model depend on the folds.
     """
 
     dataset: ImageDataset
@@ -173,7 +173,7 @@ class CrossValidation:
     note: str = ""
 
     def clear_away(self, folder: Path) -> None:
-        """Delete the files of finished folds; ``folds.json`` and ``folds.csv`` have everything."""
+        """Delete the files of finished folds; ``folds.json`` and ``folds.csv`` have all results."""
         for path in folder.glob("fold-*.npz"):
             path.unlink(missing_ok=True)
 
@@ -209,10 +209,10 @@ class CrossValidation:
         return [fold.evaluation(self.dataset) for fold in self.folds]
 
     def choices(self, trainer: Trainer) -> FoldChoices | None:
-        """Return epochs and temperature of the final model; None where it selects them itself.
+        """Return epochs and temperature of the final model; None if its training selects them.
 
-        Of each phase, the median over the folds of its epochs up to the one whose weights the fold
-        has; the geometric mean of the temperatures.
+        For each phase, the median over the folds of the number of epochs up to the best one; the
+        geometric mean of the temperatures.
         """
         if trainer.needs_validation or not all(fold.history for fold in self.folds):
             return None
@@ -311,9 +311,9 @@ def cross_validate(
     folder: Path,
     progress: Progress,
 ) -> CrossValidation | None:
-    """Train and predict each fold; those that the run folder has already are read.
+    """Train and predict each fold; folds that the run folder already has are read.
 
-    None without folds.
+    None if there are no folds.
 
     Parameters
     ----------
@@ -322,7 +322,8 @@ def cross_validate(
     folds : sequence of (array, array)
         int64: training rows and held-out rows.
     trainer : Trainer
-        Where it needs validation images, the first fold is left out: the final model is that fold.
+        The trainer. If it needs validation images, the first fold is left out: it is the final
+        model.
     folder : pathlib.Path
         The run folder.
     progress : callable
@@ -365,7 +366,7 @@ def fit_fold(
 ) -> Fold:
     """Train on `rows` and predict the held-out images.
 
-    `folder` is for a checkpoint while it runs, `checkpoint` the path where the last one is kept.
+    `folder` is for checkpoints during the training; the last one is stored at `checkpoint`.
     """
     start = time.monotonic()
     model = images.fit(
@@ -420,7 +421,7 @@ class StageProgress:
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Show how many of all steps are done."""
+        """Show the fraction of steps that are done."""
         self._show(self._stage, (epoch - 1) * steps + step, self._epochs * steps)
 
     def on_epoch(self, row: EpochRow) -> None:
@@ -436,7 +437,7 @@ class StageProgress:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values as JSON has them: None in place of NaN and infinity."""
+    """Return values for JSON: None in place of NaN and infinity."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()

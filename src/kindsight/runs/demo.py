@@ -1,4 +1,4 @@
-"""The demo: train on 2,624 images of solar cells and compare with the data's own paper.
+"""The demo: train on 2,624 images of solar cells and compare with the paper on the data.
 
 The data are the ELPV data set: electroluminescence images of 300 x 300 pixels, from the PyPI
 package ``elpv-dataset``. Annotators rated each cell; a mean rating of 0.5 or more counts as
@@ -40,7 +40,7 @@ __all__ = [
 
 DEMO_SETTINGS: Mapping[str, Any] = {
     "validation": 0.0,
-    # Functional cells are similar; each is a cell of its own, and the paper used all of them.
+    # Functional cells look similar, but each is a different cell, and the paper used all of them.
     "leakage": "keep",
 }
 """The settings of the demo that differ from the defaults."""
@@ -51,7 +51,7 @@ BEST_SETTINGS: Mapping[str, Any] = {
     "size": 300,
     "tta_flips": 3,
 }
-"""Settings whose accuracy is above the paper's; they take some minutes."""
+"""Settings with a higher accuracy than the paper's; they take some minutes."""
 
 LICENCE = "CC BY-NC-SA 4.0"
 """The licence of the data: not for commercial use."""
@@ -61,7 +61,7 @@ PAPER = (
     Reference("SVM on handcrafted features", 0.8244, _SOURCE),
     Reference("VGG-19, fine-tuned", 0.8842, _SOURCE),
 )
-"""The accuracies in the data set's own paper, on its own 25% test split."""
+"""The accuracies in the paper on the data set, on its 25% test split."""
 
 IMAGES = 2624
 """Number of images of the data set."""
@@ -127,7 +127,7 @@ def run_demo(
     MissingExtraError
         If ``elpv-dataset`` is not installed.
     DatasetError
-        If the folder has only some of the images, or others.
+        If the folder has only some of the images, or other files.
     """
     data = write_images(folder, progress)
     chosen = BEST_SETTINGS if best else DEMO_SETTINGS
@@ -139,7 +139,7 @@ def write_images(folder: str | os.PathLike[str], progress: Progress | None = Non
     """Write the data set as ``<folder>/elpv/{train,test}/{functional,defective}/cell-0001.png``.
 
     A quarter of each class is the test split, chosen by the content of the images. The folder
-    appears when it is complete; a complete one is not changed.
+    appears when it is complete; a complete folder is not changed.
 
     - `folder`: created if missing.
     - `progress`: called with ("demo", done, total).

@@ -84,13 +84,14 @@ _OTHERS = {
 """Measurements that ``--slice`` can name."""
 
 _ORIGINS = ("folder", "group", "class")
-"""Columns that every dataset has; by class, slices would repeat the recalls."""
+"""Columns that every dataset has. The class is not among them: its slices would repeat the
+recalls."""
 
 SLICES = (*_PROPERTIES, "folder", "group")
-"""The columns that ``--slices`` compares, besides those of a table."""
+"""The columns that ``--slices`` compares, in addition to those of a table."""
 
 MOST_COLUMNS = 50
-"""Most columns of a table that are compared without being named."""
+"""Maximum number of columns of a table that are compared without being named."""
 
 
 def slices_of(
@@ -103,19 +104,19 @@ def slices_of(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Slice, ...]:
-    """Return the accuracy on slices of evaluated images, the least probable by chance first.
+    """Return the accuracy on slices of evaluated images, the most significant difference first.
 
     Parameters
     ----------
     scores : DatasetEvaluation
-        Of :meth:`kindsight.Predictor.evaluate`. Copies count once.
+        The result of :meth:`kindsight.Predictor.evaluate`. Copies count once.
     names : sequence of str, optional
         A property (:data:`SLICES` or another measurement), ``"class"``, or a column of the table;
         by default all of :data:`SLICES` and all columns of the table.
     data : str or Path, optional
-        Where the images are from, for columns of a table.
+        The source of the images, for columns of a table.
     options : DataOptions, optional
-        With which the data were opened.
+        The options with which the data were opened.
     cache : Cache, optional
         Holds the measurements.
     workers : int, optional
@@ -126,7 +127,7 @@ def slices_of(
     Raises
     ------
     SettingsError
-        For a name that is neither a property nor a column.
+        If a name is neither a property nor a column.
     """
     rows, targets = scores.counted()
     dataset, correct = scores.dataset[rows], scores.probabilities[rows].argmax(axis=1) == targets
@@ -180,9 +181,9 @@ def record_slices(record: RunRecord, cache: Cache) -> tuple[Slice, ...]:
 
 
 def report_slices(record: RunRecord, cache: Cache) -> tuple[ReportSlice, ...]:
-    """Return those of :func:`record_slices` that are worse, for the report; most important first.
+    """Return the worse slices of :func:`record_slices`, for the report; most important first.
 
-    Parameters are those of :func:`record_slices`.
+    The parameters are those of :func:`record_slices`.
     """
     return tuple(
         ReportSlice(
@@ -226,7 +227,7 @@ def _column(name: str, dataset: ImageDataset, measured: Measurements | None) -> 
 
 
 def _folders(dataset: ImageDataset) -> list[str | None]:
-    """Return the folder of each image, without the folders that are named like its label."""
+    """Return the folder of each image, without folders that have the name of its label."""
     return [
         "/".join(name for name in path.split("/")[:-1] if name != label) or None
         for path, label in zip(dataset.path, dataset.label, strict=True)
@@ -284,7 +285,7 @@ def _read_column(
     columns = {**options.columns, "group": name}
     try:
         table = open_dataset(data, replace(options, columns=columns), min_classes=1)
-    except DatasetError:  # such as a table of pixels, one of whose columns it is
+    except DatasetError:  # such as a table of pixels, to which the column belongs
         return None
     values = dict(zip(table.path, table.group, strict=True))
     texts = [values.get(path) for path in dataset.path]
@@ -310,7 +311,7 @@ def read_costs(path: str | os.PathLike[str], classes: tuple[str, ...]) -> NDArra
     ----------
     path : str or Path
         CSV. The first line has the names of the predicted classes, from its second cell on; each
-        other line the name of a label and a cost for each of them, in any order.
+        other line has the name of a label and a cost for each of these classes, in any order.
     classes : tuple of str
         The k classes of the classifier.
 

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["RunMap", "map_for_report", "map_of_run", "maps_of", "overlays_of_mistakes"]
 
 MAX_IN_REPORT = 120
-"""Most images of the map in a training's report: t-SNE takes 0.03 seconds for them."""
+"""Maximum number of images of the map in a training's report: t-SNE takes 0.03 seconds for them."""
 
 STEPS_IN_REPORT = 250
 
 MISTAKES_IN_REPORT = 6
-"""Most overlays in a training's report: each takes three hundredths of a second."""
+"""Maximum number of overlays in a training's report: each takes three hundredths of a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class RunMap:
     feature_map : FeatureMap
         Their positions.
     predictions : tuple of MappedPrediction
-        Of each image.
+        The prediction of each image.
     total : int
         Number of distinct images of the split.
     images : TrainingImages
@@ -85,7 +85,7 @@ class RunMap:
 def map_of_run(
     run: str | os.PathLike[str] | RunRecord, *, progress: Progress | None = None
 ) -> RunMap:
-    """Return a map of the validation images of a run (of the test images, if it has no others).
+    """Return a map of the validation images of a run, or of the test images if it has no others.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _shown_split(record: RunRecord) -> str | None:
 
 
 def maps_of(bundle: Bundle) -> MapNetwork | None:
-    """Return a bundle's network with its feature maps; None where it has none to explain."""
+    """Return a bundle's network with its feature maps; None if it has no feature maps."""
     try:
         return MapNetwork(bundle.tflite)
     except KindsightError:
@@ -173,9 +173,10 @@ def overlays_of_mistakes(
     model : FittedModel
         The trained classifier.
     record : RunRecord
-        Its run, whose network files and predictions are written; ``bundle.json`` need not be.
+        Its run, whose network files and predictions must have been written; ``bundle.json`` may be
+        missing.
     network : MapNetwork or None
-        What :func:`maps_of` returns.
+        The result of :func:`maps_of`.
     """
     split = _shown_split(record)
     if split is None:

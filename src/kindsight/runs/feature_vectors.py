@@ -36,7 +36,8 @@ from kindsight.training.frozen.stored_images import to_jpeg
 __all__ = ["MAX_COMPUTED", "RunVectors", "run_vectors"]
 
 MAX_COMPUTED = 2000
-"""Most images whose features are computed again; of more, those with the lowest digests."""
+"""Maximum number of images whose features are computed again; of more, those with the lowest
+digests."""
 
 IMAGES_PER_TASK = 8
 MAX_WIDTH = 10**6
@@ -76,15 +77,15 @@ def run_vectors(
     ----------
     bundle : Bundle
     settings : TrainSettings or None
-        To find images that are not in the cache; None if it is not known where they are.
+        Settings for finding images that are not in the cache; None if their location is unknown.
     images : sequence of RunImage
-        With their digests.
+        The images, with their digests.
     dataset : ImageDataset, optional
-        Has the images; opened by `settings` if omitted.
+        The dataset with the images; opened by `settings` if omitted.
     limit : int, optional
-        Most images; of more, those with the lowest digests.
+        Maximum number of images; of more, those with the lowest digests.
     cache : path, optional
-        The cache folder; the user's own if omitted.
+        The cache folder; the user's cache folder if omitted.
     progress : callable, optional
         Called with ("features", done, total).
     network : MapNetwork, optional
@@ -134,7 +135,7 @@ def run_vectors(
 
 
 def _training_tables(bundle: Bundle, maps: Sequence[PooledMap], store: Cache) -> list[FeatureTable]:
-    """Return the feature caches of the training, one for each network; empty if they are gone."""
+    """Return the feature caches of the training, one for each network; empty if deleted."""
     facts = bundle.facts.get("feature_cache")
     if not isinstance(facts, list) or len(facts) != len(_last_widths(maps)):
         return []
@@ -155,7 +156,7 @@ def _training_tables(bundle: Bundle, maps: Sequence[PooledMap], store: Cache) ->
 
 
 def _last_widths(maps: Sequence[PooledMap]) -> list[int]:
-    """Return the channels of the last maps of each network, for the unchanged image."""
+    """Return the number of channels of each network's last maps, for the unchanged image."""
     return [
         each.channels for each in maps if each.is_last and not each.flips and not each.is_cropped
     ]
@@ -164,7 +165,7 @@ def _last_widths(maps: Sequence[PooledMap]) -> list[int]:
 def _cached(
     tables: Sequence[FeatureTable], maps: Sequence[PooledMap], digests: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors of the digests that all tables have: their last columns."""
+    """Return the vectors of the digests that all tables contain: their last columns."""
     if not tables:
         return {}
     known = set(digests)
@@ -197,7 +198,7 @@ def _computed(
     problem = ""
     if len(known) < len(digests):
         if not source.is_known:
-            return {}, "The folder has no settings.toml, which says where the images are."
+            return {}, "The folder has no settings.toml, which states where the images are."
         try:
             problem = _run(table, bundle, source, images, store, progress)
         except KindsightError as error:
@@ -222,7 +223,7 @@ def _run(
     dataset = source.open()
     rows = [row for row, path in enumerate(dataset.path) if path in wanted]
     if not rows:
-        return f"None of the images is in {source.name} any more."
+        return f"None of the images is still in {source.name}."
     workers = count_cores()
 
     def show(done: int, total: int) -> None:
@@ -236,7 +237,7 @@ def _run(
         )  # fmt: skip
     if processed.problems:
         return str(processed.problems[0])
-    return "" if len(rows) == len(wanted) else "Some images are not in the data any more."
+    return "" if len(rows) == len(wanted) else "Some images are no longer in the data."
 
 
 class _VectorMaker:
@@ -255,7 +256,7 @@ class _VectorMaker:
         vector = feature_vector(network.maps, maps)
         self._free.append(network)
         if not np.isfinite(vector).all():
-            raise ImageError("corrupt", "The network's features of it are not finite.")
+            raise ImageError("corrupt", "The network's features of the image are not finite.")
         return FeatureRow(digest, vector, to_jpeg(pixels), *size)
 
     def failed(self, digest: str, error: ImageError) -> FeatureRow:
@@ -274,7 +275,7 @@ def _jpeg(tables: Sequence[FeatureTable], digest: str) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """Where the images of a training are: a dataset that is open, or the training's settings."""
+    """The source of a training's images: an open dataset, or the training's settings."""
 
     settings: TrainSettings | None
     dataset: ImageDataset | None
@@ -294,7 +295,7 @@ class _Source:
         return open_data(self.settings)
 
     def find(self, path: str) -> str | None:
-        """Return the file of an image, if it is where it was; None for an image in memory."""
+        """Return the file of an image, if it has not moved; None for an image in memory."""
         for folder in self._folders():
             file = join(folder, path)
             with suppress(OSError, ValueError, KindsightError):

@@ -45,8 +45,9 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
 
     Without ``settings.run``, an interrupted run with the same settings is continued; otherwise the
     folder is named after the data and the next number. ``settings.run`` is a name below
-    ``settings.runs``, or a path if it contains a path separator. As long as nothing is trained, a
-    named run takes other settings, and an error leaves no folder behind. Both are on a local disk.
+    ``settings.runs``, or a path if it contains a path separator. While nothing has been trained, a
+    named run accepts other settings, and an error leaves no folder behind. Both must be on a local
+    disk.
 
     - `settings`: written to the folder as ``settings.toml``.
 
@@ -72,7 +73,7 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
         settings.write(folder / SETTINGS_FILE)
         yield folder
     except Exception:
-        # The next attempt may need other settings, and nothing is trained: delete the folder,
+        # Nothing has been trained, and the next attempt may need other settings: delete the folder,
         # unless it states why images were skipped.
         clear_leftovers(folder)
         if _has_only(folder, BEFORE_TRAINING) and not _has_problems(folder):
@@ -89,7 +90,7 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
 
 
 def data_name(settings: TrainSettings) -> str:
-    """Return the name of the data, after which runs are named."""
+    """Return the name of the data; runs are named after it."""
     if is_address(settings.data):
         name = title_of(settings.data)
         return (name.rpartition(".")[0] if is_file_of_images(settings.data) else name) or "run"
@@ -112,7 +113,7 @@ def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
     if lock is None:
         raise UsageError(f"The run {folder} is in use by another process.")
     try:
-        # Before the lock was ours, another process may have started or finished the run.
+        # Before this process got the lock, another one may have started or finished the run.
         _check_usable(folder, settings)
     except BaseException:
         lock.release()
@@ -123,7 +124,7 @@ def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
 def _check_usable(folder: Path, settings: TrainSettings) -> None:
     """Raise UsageError for a folder with anything but an interrupted run with these settings.
 
-    Other settings are accepted as long as nothing is trained.
+    Other settings are accepted while nothing has been trained.
     """
     cure = "Choose another `run`, or omit it to use the next number."
     if (folder / FINISHED_FILE).exists():
@@ -162,7 +163,7 @@ def _claim_numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
         if os.path.lexists(folder):
             continue
         lock = _lock(folder)
-        # A faster process may have started or finished a run in it.
+        # A faster process may have started or finished a run in the folder.
         if lock is not None and _is_empty(folder):
             return folder, lock
         if lock is not None:
@@ -172,14 +173,14 @@ def _claim_numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
 def _lock(folder: Path, option: str = "runs") -> FileLock | None:
     """Create a folder and lock it; None if another process has the lock.
 
-    `option` is the one that chooses another parent.
+    `option` is the option that sets another parent folder, for messages.
     """
     lock = FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
-        except FileNotFoundError:  # removed by a process whose start failed
+        except FileNotFoundError:  # removed by a process that failed to start
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout:
@@ -205,7 +206,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _has_settings(folder: Path, settings: TrainSettings) -> bool:
-    """Return whether a run has these settings; its folder may be named in another way."""
+    """Return whether a run has these settings; the name of its folder may differ."""
     try:
         found = TrainSettings.from_toml(folder / SETTINGS_FILE)
     except SettingsError:
@@ -250,9 +251,9 @@ def _missing_folders(folder: Path) -> list[Path]:
 
 
 def _remove_folders(folder: Path, folders: Collection[Path]) -> None:
-    """Remove a run folder that holds its lock alone, and other folders that are empty then.
+    """Remove a run folder that contains only its lock, and folders that are then empty.
 
-    The lock is held: a process that waits for it finds the file deleted, and creates another.
+    The lock is held, so a process that waits for it finds the file deleted and creates another.
     """
     if folder in folders and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
         with contextlib.suppress(OSError):  # Windows does not delete an open file.

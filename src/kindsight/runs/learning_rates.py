@@ -20,7 +20,7 @@ __all__ = ["find_learning_rate", "layers_of"]
 
 
 def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> tuple[LayerRow, ...]:
-    """Return the table of layers of the network that a training would train.
+    """Return the table of layers of the network that these settings would train.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
     Raises
     ------
     SettingsError
-        For a frozen backbone, and for a cut or a layer that the model does not have.
+        If the backbone is frozen, or the model lacks a given cut or layer.
     DatasetError
         If no classifier can be trained on the data.
     """
@@ -46,12 +46,12 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
 def find_learning_rate(
     settings: TrainSettings, *, progress: Progress | None = None
 ) -> tuple[RateSweep, tuple[Path, Path]]:
-    """Run the learning-rate finder on the training split, and draw its result.
+    """Run the learning-rate finder on the train split, and plot its result.
 
     Parameters
     ----------
     settings : TrainSettings
-        The training for which a learning rate is wanted.
+        The settings of the training that needs a learning rate.
     progress : callable, optional
         Called with (stage, done, total); the stages are images and rates.
 
@@ -59,12 +59,12 @@ def find_learning_rate(
     -------
     sweep : RateSweep
     files : svg, png : pathlib.Path
-        In the folder for runs, in a folder named after the data; older ones are replaced.
+        The plots, in the runs folder, in a folder named after the data; older ones are replaced.
 
     Raises
     ------
     SettingsError
-        For a frozen backbone.
+        If the backbone is frozen.
     DatasetError
         If no classifier can be trained on the data.
     """

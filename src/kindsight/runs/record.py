@@ -23,15 +23,16 @@ from kindsight.training.engine.history import History, load_history
 __all__ = ["PREDICTED_SPLITS", "RunImage", "RunProblem", "RunRecord", "load_run", "read_records"]
 
 PREDICTED_SPLITS = ("train", "validation", "test")
-"""Splits whose predictions a run may hold, each in a CSV of its name. The train split's are of some
-of its images."""
+"""Splits whose predictions a run may contain, each in a CSV of that name. For the train split, they
+are of a sample of the images."""
 
 # Limits on untrusted files.
 MAX_TABLE_BYTES = 2 * 1024**3
 MAX_CELL = 2**20
 
 OOD_SCORE = "ood_score"
-"""Last column of predictions with an out-of-distribution score. Those of classes begin with p_."""
+"""Last column of predictions that have an out-of-distribution score. Columns of classes begin with
+p_."""
 
 _FIRST_COLUMNS = ["path", "label", "prediction"]
 
@@ -43,11 +44,11 @@ class RunImage:
     Parameters
     ----------
     path, label : str
-        As in the dataset.
+        Path and label in the dataset.
     split : str
         ``"train"``, ``"validation"``, ``"test"``, or ``"excluded"`` for a dropped duplicate.
     digest : str
-        Content digest; empty if it is not known.
+        Content digest; empty if unknown.
     group : str
         Group that stays in one split; empty for none.
     """
@@ -81,10 +82,10 @@ class RunRecord:
     settings : TrainSettings or None
         None for a bundle without ``settings.toml``.
     history : History or None
-        The epochs; None where there were none.
+        The epochs; None if there were none.
     predictions : mapping of str to Predictions
-        By split; without those that the folder lacks. Of a cross-validation, ``"validation"`` has
-        the out-of-fold predictions.
+        Predictions by split; splits that the folder lacks are missing. After a cross-validation,
+        ``"validation"`` has the out-of-fold predictions.
     images : tuple of RunImage
         Empty if ``split.csv`` is missing.
     problems : tuple of RunProblem

@@ -1,4 +1,4 @@
-"""What a training ends with: its scores, its result, its notes, and where the time went."""
+"""The result of a training: its scores, its notes, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Scored:
     counted: NDArray[np.bool_]  # bool: which rows count; byte-identical copies do not
 
     def distinct(self) -> Scored:
-        """Return the same without copies."""
+        """Return the predictions and scores without copies."""
         if self.counted.all():
             return self
         kept = np.flatnonzero(self.counted)
@@ -52,7 +52,7 @@ class Scored:
 
 
 def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
-    """Answer some of the images that were prepared, and compare with their labels."""
+    """Predict some of the prepared images, and compare with their labels."""
     dataset = fitted.dataset
     found = _predict(fitted, rows)
     digests = [dataset.digest[row] for row in rows]
@@ -85,7 +85,7 @@ def _predict(fitted: FittedModel, rows: NDArray[np.int64]) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
-    """Write path, label, prediction, a probability a class, and the out-of-distribution score."""
+    """Write path, label, prediction, class probabilities, and the out-of-distribution score."""
     scores = predictions.ood_scores
     header = ("path", "label", "prediction", *(f"p_{name}" for name in classes))
     header += () if scores is None else ("ood_score",)
@@ -112,18 +112,17 @@ class TrainResult:
     run, report : pathlib.Path
         The run folder, and the report in it.
     classes : tuple of str
-        In order.
+        Class names, in the order of the probabilities.
     images : dict
         Number of images in train, validation and test, and skipped.
     validation, test : Evaluation or None
-        On the images of these splits, where there are any.
+        Evaluation on the images of these splits; None if there are none.
     seconds : dict
         read (listing the files), features, fit, total, and more.
     cache : dict
-        computed, reused: how many images went through the network and how many did not have
-        to; folder.
+        computed, reused: numbers of images run through the network, and cached before; folder.
     notes : tuple of str
-        Findings worth saying.
+        Notes for the user.
     problems : tuple of ImageError
         The skipped images.
     problem_labels : tuple of str or None
@@ -133,26 +132,27 @@ class TrainResult:
     model : dict of str to str
         Rows that describe the model: name and description.
     temperature : float
-        Of the probabilities.
+        Temperature of the probabilities.
     history : History or None
         The epochs of a network's training.
     leakage : dict
-        how, groups, images: what was done with images that several parts have; see
+        how, groups, images: what was done with duplicates across splits; see
         :mod:`kindsight.dataset.splits.leakage`.
     fine_tuning : dict
-        kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
-        validation accuracies; empty where there was none.
+        kept, words, seconds, before, after: whether fine-tuning was accepted, a description,
+        seconds of its stages, and the validation accuracies; empty if there was none.
     diagnosis : tuple of Diagnosis
         Findings on the training, the one that explains most first.
     hint : str
         What could still improve the model; empty if nothing is known.
     cross_validation : CrossValidation or None
-        The folds, with `folds`; `validation` is then of their out-of-fold predictions.
+        The folds, with the setting `folds`; `validation` is then the evaluation of their
+        out-of-fold predictions.
     uncertainty : dict
-        The bundle's entry: when a prediction is unsure or unknown, and its prediction sets.
+        The bundle's entry: thresholds of unsure and unknown predictions, and prediction sets.
     input_size : dict
         size, tried, accuracies, log_losses, images: how the input size was chosen for small images;
-        empty where it was given, or is the backbone's own.
+        empty if it was given, or is the backbone's default.
     """
 
     run: Path
@@ -185,9 +185,9 @@ class TrainResult:
 
     @property
     def diverged(self) -> str:
-        """The epoch in which the training diverged, and the cure; empty if it did not.
+        """The epoch in which the training diverged, and the remedy; empty if it did not.
 
-        The bundle has the weights of the best epoch before. Divergence in fine-tuning is no
+        The bundle has the weights of the best earlier epoch. Divergence in fine-tuning is not a
         failure: the result is better than the frozen head, or is that head.
         """
         found = None if self.history is None or self.fine_tuning else self.history.divergence()
@@ -197,7 +197,7 @@ class TrainResult:
         return f"{found} The model has the weights of epoch {self.history.best_epoch}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``kindsight train --json`` prints."""
+        """Return the output of ``kindsight train --json``."""
         return {
             "run": str(self.run),
             "classes": list(self.classes),
@@ -231,14 +231,14 @@ def _epochs(history: History) -> dict[str, Any]:
 
 
 class Clock:
-    """Adds up where the time goes."""
+    """Adds up the time of each stage."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
         self.seconds: dict[str, float] = {}
 
     def mark(self, stage: str) -> None:
-        """Count the time since the last mark to a stage."""
+        """Add the time since the last mark to a stage."""
         now = time.monotonic()
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
         self._last = now
@@ -259,7 +259,7 @@ def run_notes(
 ) -> tuple[str, ...]:
     """Return the notes on the data of a run; run all checks if the settings say so.
 
-    - `dataset`: as it was opened, with the unreadable images.
+    - `dataset`: the dataset as it was opened, including unreadable images.
     - `settings`: with ``check="full"`` the findings of all checks are written to the run folder.
     - `folder`: the run folder.
     - `scored`: the validation and test splits.
@@ -279,7 +279,7 @@ def run_notes(
 
 
 def unsupported_notes(problems: Iterable[ImageError]) -> Iterator[str]:
-    """Yield what to do about skipped images of each unsupported format."""
+    """Yield a sentence on the skipped images of each unsupported format, with the remedy."""
     reasons = Counter(error.reason for error in problems if error.code == "unsupported")
     for reason, count in reasons.most_common():
         yield f"Skipped: {n_images(count)}. {reason}"
@@ -288,7 +288,7 @@ def unsupported_notes(problems: Iterable[ImageError]) -> Iterator[str]:
 def leakage_summary(
     leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
 ) -> dict[str, object]:
-    """Return what ``kindsight train --json`` prints of leakage."""
+    """Return the entry on leakage of ``kindsight train --json``."""
     clean = _without_leakage(scored, leakage, classes)
     without = {name: None if each is None else each.to_dict() for name, each in clean.items()}
     return {**leakage.to_dict(), **({"without": without} if without else {})}
@@ -312,7 +312,7 @@ def _leakage_notes(
 def _without_leakage(
     scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
 ) -> dict[str, Evaluation | None]:
-    """Evaluate each split that has leakage without it; None where no image is left."""
+    """Evaluate each split with leakage without those images; None if no image is left."""
     leaking = set(leakage.leaking_rows)
     found: dict[str, Evaluation | None] = {}
     for name, part in scored.items():

@@ -1,4 +1,4 @@
-"""The settings of a run: checked all at once, saved as TOML so that the run can be repeated."""
+"""The settings of a run: validated together, saved as TOML so that the run can be repeated."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ _DEFAULTS: Mapping[str, Any] = {
 class TrainSettings:
     """The settings of ``kindsight train``.
 
-    Each is an attribute; those that were omitted have their default, or None where the model has
-    no use for them.
+    Each is an attribute; omitted ones have their default, or None if the model does not use them.
 
     Parameters
     ----------
     data : str
-        The data: a folder of class folders, or whatever else
-        :func:`kindsight.dataset.open_dataset` takes.
+        The data: a folder of class folders, or other data for
+        :func:`kindsight.dataset.open_dataset`.
     **options
         The options of ``kindsight train`` by name, with underscores; see
         :class:`kindsight.options.TrainOptions`.
@@ -56,7 +55,7 @@ class TrainSettings:
     Raises
     ------
     SettingsError
-        Naming every wrong setting.
+        If settings are wrong; the message names each.
     """
 
     def __init__(self, data: str | None = None, /, **options: Unpack[TrainOptions]) -> None:
@@ -82,7 +81,7 @@ class TrainSettings:
         faults += self._fold_faults()
         if self.test_data is not None and self.test:
             faults.append(
-                f"`test` and `test_data` exclude each other; got {self.test} and "
+                f"`test` and `test_data` cannot be combined; got {self.test} and "
                 f"{self.test_data!r}. Leave one of them out."
             )
         try:
@@ -91,8 +90,8 @@ class TrainSettings:
             faults.append(str(error))
         if faults:
             raise SettingsError("\n".join(dict.fromkeys(faults)))
-        # The trainer's defaults and an augmentation file's contents are saved, too: the run means
-        # the same after a later version or the file has changed.
+        # The trainer's defaults and the content of an augmentation file are saved, too, so that the
+        # run can be repeated after the defaults of a later version, or the file, have changed.
         self._values |= self.training().to_dict()
 
     def __getattr__(self, name: str) -> Any:
@@ -111,7 +110,8 @@ class TrainSettings:
     def split_settings(self, fold: int = 0) -> SplitSettings:
         """Return the settings of the split.
 
-        With `folds`, those of one fold, from 1; for 0 those without a validation split.
+        With `folds`, these are the settings of one fold, from 1, or for 0 those without a
+        validation split.
         """
         several = self.folds is not None
         return SplitSettings(
@@ -129,7 +129,7 @@ class TrainSettings:
         if self.folds is None:
             return []
         found = [
-            f"`folds` and `{name}` exclude each other; got {self.folds} and "
+            f"`folds` and `{name}` cannot be combined; got {self.folds} and "
             f"{getattr(self, name)!r}. Leave one of them out."
             for name in ("fold", "validation_data")
             if getattr(self, name) is not None
@@ -139,7 +139,7 @@ class TrainSettings:
         return found
 
     def data_options(self) -> DataOptions:
-        """Return the settings of reading the data."""
+        """Return the options for reading the data."""
         names = (item.name for item in dataclasses.fields(DataOptions))
         values: dict[str, Any] = {name: self._values.get(name) for name in names}
         return DataOptions(**values)
@@ -149,7 +149,7 @@ class TrainSettings:
         return make_training(self._values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings that have a value, as TOML can hold them."""
+        """Return all settings that have a value, as TOML values."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name in _KNOWN
@@ -183,7 +183,7 @@ class TrainSettings:
         Raises
         ------
         SettingsError
-            If the file cannot be read, or naming every unknown or wrong setting.
+            If the file cannot be read, or settings are unknown or wrong; the message names each.
         """
         values = of_use(_with_paths(read_toml(path, "The settings"), unescape_name), given)
         try:
@@ -203,5 +203,5 @@ def _with_paths(values: Mapping[str, Any], change: Callable[[str], str]) -> dict
 
 
 def _as_in_file(text: str, given: Collection[str]) -> str:
-    """Return a message whose settings are those of a file, apart from the given ones."""
+    """Return a message that names settings as in the file, except for the given ones."""
     return re.sub(r"`(\w+)`", lambda found: found[0] if found[1] in given else found[1], text)

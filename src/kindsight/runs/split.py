@@ -33,7 +33,7 @@ __all__ = ["SPLIT_FILE", "SplitImages", "open_data", "rows_of", "split_images", 
 SPLIT_FILE = "split.csv"
 
 CHEAP = ("KS402", "KS601", "KS602")
-"""Checks that need no further computation. KS401, KS501 and KS503 are reported where the dataset is
+"""Checks that need no further computation. KS401, KS501 and KS503 are reported when the dataset is
 opened and split."""
 
 NOTES_EACH = 3
@@ -44,7 +44,7 @@ class SplitImages:
     """Prepared images with their splits."""
 
     images: Prepared  # the readable images; dropped duplicates are in no split
-    leakage: Leakage  # duplicates across splits, and what was done about them
+    leakage: Leakage  # duplicates across splits, and how they were resolved
     trained_on: TrainedImages  # digests and hashes by which training images are recognised later
     # Training and held-out rows of each fold of a cross-validation
     folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...] = ()
@@ -102,9 +102,9 @@ def split_images(
     """Split the readable images, without duplicates across splits.
 
     - `images`: the readable images.
-    - `settings`: the wanted split.
-    - `dataset`: all images, with the unreadable ones.
-    - `progress`: called with (stage, done, total) while near-duplicates are sought, and while dates
+    - `settings`: settings with the requested split.
+    - `dataset`: all images, including unreadable ones.
+    - `progress`: called with (stage, done, total) during the near-duplicate search, and while dates
       are read for a split by date.
 
     Raises
@@ -118,12 +118,12 @@ def split_images(
         reasons = Counter(error.reason for error, label in pairs if label in lost).most_common(1)
         why = f" {reasons[0][0]}" if reasons else ""
         raise DatasetError(
-            f"No image of {quoted_list(lost, 5)} is readable.{why} kindsight check, and "
-            "problems.csv in the folder of a training, give the reason for each. Repair the files, "
+            f"No image of {quoted_list(lost, 5)} is readable.{why} 'kindsight check', and "
+            "problems.csv in a run folder, give the reason for each. Repair the files, "
             "or remove the class."
         )
     readable = images.dataset
-    # Where a training needs validation images, the final model is that of the first fold.
+    # If a training needs validation images, the final model is that of the first fold.
     first = int(bool(settings.folds) and settings.training().needs_validation)
     chosen = settings.split_settings(first)
     near = find_near_duplicates(
@@ -154,7 +154,7 @@ def split_images(
 
 
 def _together(dataset: ImageDataset, settings: SplitSettings) -> NDArray[np.int64] | None:
-    """Return a number per image, equal for images of one label that end in one split, if any."""
+    """Return a number per image, equal for images of one label that share a split, or None."""
     fates = as_codes(settings.inseparable(dataset))
     known = np.flatnonzero(~fates.equals(None))
     if not len(known):
@@ -183,7 +183,7 @@ def _cheap_notes(context: CheckContext) -> Iterator[str]:
             yield f"{finding.code}: {finding.message[:-1]}{named}."
         if len(result.findings) > NOTES_EACH:
             more = len(result.findings) - NOTES_EACH
-            yield f"{result.code}: and {more:,} more; kindsight check lists them."
+            yield f"{result.code}: and {more:,} more; 'kindsight check' lists them."
 
 
 def write_problems(folder: Path, images: Prepared) -> None:

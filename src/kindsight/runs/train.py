@@ -70,14 +70,14 @@ __all__ = ["TrainResult", "TrainSettings", "train"]
 
 SPLITS = ("train", "validation", "test")
 
-# A note is written from this fraction of the area on; a 4:3 photograph loses 25%.
+# Fraction of the area outside the crop from which a note is written; a 4:3 photograph loses 25%.
 MUCH_CROPPED = 0.3
-# A note is written where a training took longer than its time budget by this factor.
+# A note is written if a training takes longer than its time budget by this factor.
 BUDGET_TOLERANCE = 1.1
 
 
 class Explained(NamedTuple):
-    """What a report explains of a run's network, made while other things are done."""
+    """Explanations of a run's network for its report, computed in parallel with other work."""
 
     record: RunRecord
     network: Future[MapNetwork | None]
@@ -156,7 +156,7 @@ def train(
         clock.mark("fit")
         folds = folds and folds.with_model(model, clock.seconds["fit"])
         scored, trained = _score(model, rows, folder, folds)
-        # With products of small matrices, a second thread waits more than it computes.
+        # In products of small matrices, a second thread waits more than it computes.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
 
         show("check", 0, 0)
@@ -231,7 +231,7 @@ def _watching(
 def _start_ahead(
     prepared: Prepared, keras: KerasProcess, compared: NDArray[np.int64], verify: str
 ) -> None:
-    """Start what can run while the model is fitted: Keras, and reading the report's templates."""
+    """Start Keras and read the report's templates while the model is fitted."""
     threading.Thread(target=prepare_report, name="kindsight-report", daemon=True).start()
     prepared.warm_up(keras, compared, verify=verify)
 
@@ -251,7 +251,7 @@ def _logging(
 
 
 def _final_metrics(result: TrainResult) -> dict[str, float]:
-    """Return the metrics that loggers get, by name."""
+    """Return the metrics for loggers, by name."""
     metrics: dict[str, float] = {"temperature": result.temperature}
     for split, found in (("validation", result.validation), ("test", result.test)):
         if found is not None:
@@ -270,10 +270,10 @@ def _cross_validate(
     folder: Path,
     show: Progress,
 ) -> CrossValidation | None:
-    """Return the folds of a cross-validation; None where there is none."""
+    """Return the folds of a cross-validation; None if there is none."""
     if not split.folds:
         return None
-    # It imports the code of all trainings by epochs.
+    # Imported here because it imports the code of all trainings by epochs.
     from kindsight.runs.cross_validation import cross_validate
 
     return cross_validate(prepared, split.folds, trainer, keras, folder, show)
@@ -287,8 +287,8 @@ def _score(
 ) -> tuple[dict[str, Scored], Predictions]:
     """Evaluate on the validation and test splits, and write the predictions.
 
-    With folds, the out-of-fold predictions take the place of the validation split's. Those of
-    training images are written and returned, too; no metric counts them.
+    With folds, the out-of-fold predictions take the place of the validation split's. Predictions of
+    training images are written and returned, too, but not used in metrics.
     """
     names = SPLITS[1:] if folds is None else SPLITS[2:]
     scored = {name: score(model, rows[name]) for name in names if len(rows[name])}
@@ -356,7 +356,7 @@ def _uncertainty(
 
 
 def _with_chosen_size(settings: TrainSettings, model: FittedModel) -> TrainSettings:
-    """Return the settings with the input size that was chosen, so that checks share features."""
+    """Return the settings with the chosen input size, so that checks share the features."""
     choice = getattr(model.training, "size_choice", None)
     return settings if choice is None else settings.with_options(size=choice.size)
 
@@ -378,7 +378,7 @@ def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bund
 
 @contextmanager
 def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Explained]:
-    """Read the run's records, and make the report's overlays while the block runs."""
+    """Read the run's records, and compute the report's overlays while the block runs."""
     record = read_records(bundle)
     with ThreadPoolExecutor(1) as executor:
         network = executor.submit(maps_of, bundle)
@@ -389,7 +389,7 @@ def _explained_ahead(model: FittedModel, bundle: Bundle) -> Iterator[Explained]:
 def _write_report(
     result: TrainResult, model: FittedModel, explained: Explained, reference: Sequence[Reference]
 ) -> None:
-    """Write the figures, what the report needs, and the report from the run folder."""
+    """Write the plots, the facts for the report, and the report from the run folder."""
     if model.history is not None:
         write_history_figures(model.history, result.run)
     record, cache = explained.record, result.cache["folder"]
@@ -413,8 +413,8 @@ def _crop_notes(model: FittedModel) -> tuple[str, ...]:
     if share < MUCH_CROPPED:
         return ()
     return (
-        f"The images are far from square: on average {share:.0%} of their area is outside the "
-        "crop and is not used. If it can matter, use --resize stretch or --resize pad.",
+        f"The images are far from square: on average, {share:.0%} of their area is outside the "
+        "crop and not used. If it may be relevant, use --resize stretch or --resize pad.",
     )
 
 
@@ -425,5 +425,5 @@ def _budget_notes(settings: TrainSettings, seconds: float) -> tuple[str, ...]:
         return ()
     return (
         f"The time budget of {duration(budget)} was exceeded: the training took "
-        f"{duration(seconds)}. The frozen head is trained whatever the budget.",
+        f"{duration(seconds)}. The frozen head is always trained, even if the budget is shorter.",
     )

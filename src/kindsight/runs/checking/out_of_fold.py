@@ -1,4 +1,4 @@
-"""Compute what full checks need: features, and out-of-fold predictions of linear heads."""
+"""Compute features and out-of-fold predictions of linear heads for full checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_features(
 ) -> None:
     """Let a context compute features and out-of-fold predictions when a check first needs them.
 
-    - `settings`: name the backbone.
+    - `settings`: settings that name the backbone.
     - `cache`: stores the features.
     - `progress`: called with (stage, done, total); the stages are ``"backbone"`` and
       ``"features"``.
@@ -45,7 +45,7 @@ def add_features(
     def compute_features() -> RowFeatures:
         trainer, report = _trainer(settings, cache, context.dataset), _feature_progress(progress)
         rows = context.readable_rows
-        # The group holds the row number, because unreadable images have no features.
+        # The group column holds the row number, because unreadable images have no features.
         numbered = context.dataset[rows].with_columns(group=[str(row) for row in rows])
         files = trainer.backbone(report)
         found = compute_all_features(trainer, numbered, files, report, images=len(context.dataset))
@@ -70,7 +70,7 @@ def add_features(
 def with_input_size(
     dataset: ImageDataset, settings: CheckSettings, cache: Cache, progress: Progress | None = None
 ) -> CheckSettings:
-    """Return the settings with the input size that a training chooses, which shares features."""
+    """Return the settings with the input size that a training would choose and share."""
     trainer = _trainer(settings, cache, dataset)
     chosen = choose_input_size(trainer, dataset, _feature_progress(progress))
     return replace(settings, size=chosen.spec().height) if chosen is not trainer else settings

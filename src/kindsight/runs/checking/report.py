@@ -34,14 +34,15 @@ class CheckSettings:
     model : str
         Backbone that computes the features.
     size : int, optional
-        Height and width of the backbone's input in pixels. Default: that of the backbone, or for
-        small images the one that a training chooses.
+        Height and width of the backbone's input in pixels. Default: the backbone's, or for small
+        images the one that a training would choose.
     workers : int, optional
         Images processed at once. Default: the number of cores.
     on : str, optional
         Where images are processed, as for :func:`kindsight.distributed.open_executor`.
     relabel_confidence : float
-        Least probability of a suggested label for the corrected table to have it, 0-1.
+        Minimum probability of a suggested label that replaces the given one in the corrected table,
+        0-1.
 
     Raises
     ------
@@ -176,7 +177,7 @@ class CheckReport:
         return {severity: found.count(severity) for severity in SEVERITIES}
 
     def states(self) -> dict[str, list[str]]:
-        """Return the codes of the checks by state, with ``"ignored"`` as a state of its own."""
+        """Return the codes of the checks by state, with ``"ignored"`` as a further state."""
         by_state: dict[str, list[str]] = {}
         for result in self.results:
             ignored = result.state == "skipped" and result.reason == IGNORED
@@ -195,7 +196,7 @@ class CheckReport:
         Parameters
         ----------
         confidence : float
-            Least confidence of a suggested label that replaces the label, 0-1.
+            Minimum confidence at which a suggested label replaces the given one, 0-1.
         """
         return correct(self.context.dataset, self.results, confidence)
 
@@ -223,10 +224,10 @@ class CheckReport:
             ``data``; ``images`` and ``readable``, numbers of images; ``classes``, images per class;
             ``counts``, findings per severity; ``checks``, a list of dicts with code, title,
             severity, state, examined, reason, findings and images, the number of images that the
-            findings are about; ``ignored``; ``ignored_files``; ``notes``; ``seconds``. Of more than
-            10,000 findings of a check, or images of a finding, the first are listed, and ``total``
-            is their number; findings.csv has all. A check that could not compare all images has
-            ``recall``, see :class:`kindsight.checks.CheckResult`.
+            findings are about; ``ignored``; ``ignored_files``; ``notes``; ``seconds``. If a check
+            has more than 10,000 findings, or a finding more images, the first are listed and
+            ``total`` is their number; findings.csv has all. A check that could not compare all
+            images has ``recall``, see :class:`kindsight.checks.CheckResult`.
         """
         checks = {check.code: check for check in all_checks()}
         return {
@@ -262,7 +263,7 @@ def _worst(result: CheckResult) -> int:
 
 
 def _more(total: int) -> dict[str, int]:
-    """Return the number of entries of a list that is cut."""
+    """Return the total number of entries if a list is shortened."""
     return {"total": total} if total > MAX_LISTED else {}
 
 

@@ -68,7 +68,7 @@ def check_data(
     Returns
     -------
     CheckReport
-        To be written by :func:`write_report`.
+        The results; :func:`write_report` writes them.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def check_dataset(
         return report
 
     if settings.full:
-        # Importing the training takes a tenth of a second, which cheap checks save.
+        # Importing the training code takes a tenth of a second, which cheap checks save.
         from kindsight.runs.checking.out_of_fold import (
             add_features,
             compute_features_and_measurements,
@@ -238,7 +238,7 @@ def open_for_checking(
         dataset = dataset.with_notes(note)
     if not is_folder(os.fspath(data)) or dataset.root is None or dataset.arrays is not None:
         return dataset, None
-    if len(dataset) and split_member(dataset.path[0]) is not None:  # it has been listed already
+    if len(dataset) and split_member(dataset.path[0]) is not None:  # its images are listed already
         return dataset, None
     follow = options is None or options.follow_links
     contents = scan_folder(dataset.root, dataset.path, follow_links=follow)

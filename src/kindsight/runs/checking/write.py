@@ -113,7 +113,8 @@ def claim_folder(
     except OSError as error:
         folder = out if out is not None else parent
         raise UsageError(
-            f"Could not create the folder {folder}: {error.strerror}. Name another with `out`."
+            f"Could not create the folder {folder}: {error.strerror}. Give another folder with "
+            "`out`."
         ) from error
 
 
@@ -123,9 +124,7 @@ def validate_output_folder(out: str | os.PathLike[str]) -> None:
     try:
         taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"`out` must be a folder that can be written; got {folder} ({error})."
-        ) from error
+        raise UsageError(f"`out` must be a writable folder; got {folder} ({error}).") from error
     if taken:
         raise UsageError(
             "`out` must be a new or empty folder, because nothing is overwritten; got "
@@ -207,7 +206,7 @@ def _name(name: str) -> str:
 
 
 def _next_folder(stem: str, parent: Path) -> Path:
-    """Create the folder of the next number; other processes may do the same at once."""
+    """Create the folder with the next number, even if other processes do the same."""
     parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
     numbers = [int(m[1]) for path in parent.iterdir() if (m := pattern.fullmatch(path.name))]

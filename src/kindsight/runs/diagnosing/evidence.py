@@ -57,15 +57,15 @@ def build_evidence(
     folder : pathlib.Path
         The run folder: its ``leakage.csv`` and ``model.keras`` are read, if they are there.
     classes, predictions, counts, temperature
-        As of :class:`kindsight.diagnosis.RunEvidence`.
+        See :class:`kindsight.diagnosis.RunEvidence`.
     settings : mapping
-        As of :meth:`kindsight.runs.settings.TrainSettings.to_dict`; empty if they are not known.
+        See :meth:`kindsight.runs.settings.TrainSettings.to_dict`; empty if unknown.
     history : History or None
         The epochs.
     fine_tuned : bool
         Whether the frozen head was fine-tuned.
     measured : Measured
-        What was measured on the images.
+        Measurements of the images.
     """
     kind = ""
     if settings:
@@ -90,14 +90,14 @@ def build_evidence(
 
 
 def trained_settings(settings: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings, with those of the network that a budget chose in place of its own.
+    """Return a run's settings, replaced by those of the network that a budget chose.
 
     Parameters
     ----------
     settings : mapping
-        The run's settings; empty if they are not known.
+        The run's settings; empty if unknown.
     trained : mapping
-        The trainer's, as of ``settings`` in ``bundle.json``.
+        The trainer's settings, from ``settings`` in ``bundle.json``.
     """
     if not settings or "model" not in trained or kind_of(settings) is kind_of(trained):
         return dict(settings)
@@ -146,7 +146,7 @@ def count_classes(
 
 
 def _count_leaking(path: Path) -> dict[str, int]:
-    """Return how many images of each held-out split kept a duplicate in the training split."""
+    """Return the number of images of each held-out split with a duplicate in the train split."""
     try:
         if path.stat().st_size > MAX_LEAKAGE_BYTES:
             return {}
@@ -168,7 +168,7 @@ def _batch_norm(
     curves: EpochCurves | None,
     counts: Mapping[str, NDArray[np.int64]],
 ) -> BatchNormEvidence | None:
-    """Return the batch normalisation whose statistics the training updated; None for none."""
+    """Return the batch normalisation whose statistics the training updated, or None."""
     trained = kind == NETWORK.name and settings.get("batch_norm")
     if kind == TRANSFER.name:
         head = settings.get("batch_norm") and settings.get("dense")
@@ -195,8 +195,8 @@ def _inputs(
 def _input_scale(path: Path) -> float | None:
     """Return the factor by which layers before the first weights scale pixels; None if unknown.
 
-    Layers whose factors are in the config are understood: ``Rescaling``, and ``Normalization`` with
-    a given variance.
+    Only layers whose factors are in the config are supported: ``Rescaling``, and ``Normalization``
+    with a given variance.
     """
     try:
         config = read_keras_config(path)

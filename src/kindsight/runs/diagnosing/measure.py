@@ -1,4 +1,4 @@
-"""Measure what a diagnosis needs of the images: their values, and how their files were made."""
+"""Measure images for a diagnosis: their pixel values, and how their files were made."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_TEXT = 4000
 """Maximum number of characters of a text that is read back."""
 
 MAX_FIT = 2000
-"""Training images of the estimate of a frozen head."""
+"""Maximum number of training images for the estimate of a frozen head."""
 
 RIDGE = 0.1
 """L2 strength of that head, relative to the mean squared feature."""
@@ -57,9 +57,9 @@ class MeasuredImages:
     std, largest : float
         Standard deviation of the grey levels, and the largest 99th percentile of an image, 0-255.
     images : int
-        How many images were measured.
+        Number of measured images.
     source : SourceEvidence, optional
-        How well file properties predict the class; None where they do not vary.
+        How well file properties predict the class; None if they do not vary.
     """
 
     std: float
@@ -70,7 +70,7 @@ class MeasuredImages:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a run's images, each None where it is not known."""
+    """Measurements of a run's images; each is None if it is unknown."""
 
     images: MeasuredImages | None = None
     labels: LabelEvidence | None = None  # of out-of-fold predictions
@@ -154,10 +154,11 @@ def measure_images(dataset: ImageDataset, cache: Cache) -> MeasuredImages | None
     Parameters
     ----------
     dataset : ImageDataset
-        As many images of each class are measured, as far as there are some; the sample depends on
-        the content of the images alone, so that another training measures none.
+        The same number of images of each class is measured, where possible. The sample depends on
+        the content of the images only, so that another training finds the measurements in the
+        cache.
     cache : Cache
-        Keeps the measurements, which the checks use, too.
+        Stores the measurements, which the checks use, too.
 
     Returns
     -------
@@ -222,7 +223,7 @@ def _predict_source(
 def _columns(found: Measurements) -> dict[str, NDArray[Any]]:
     """Return the properties of files that do not depend on what the images show.
 
-    Compression does: a cracked solar cell needs more bytes than a whole one.
+    Compression does depend on it: a cracked solar cell needs more bytes than an intact one.
     """
     height, width = found.height.astype(np.float64), found.width.astype(np.float64)
     parts = zip(found.subsampling, found.progressive, found.encoder, strict=True)
@@ -251,7 +252,7 @@ def estimate_frozen_head(
     train, held_out : array
         int64 rows; the head is evaluated on the second.
     cache : Cache
-        Nothing is added to it.
+        Only read.
     """
     name = str(OPTIONS["model"].default)
     folder = Path(cache.root, "features")
@@ -263,7 +264,7 @@ def estimate_frozen_head(
     order = random_stream.permutation(0, "diagnosis estimate", 0, len(train))
     rows = np.concatenate([train[np.sort(order[:MAX_FIT])], held_out])
     digests = [str(dataset.digest[row]) for row in rows]
-    # Small images may have been trained on at a smaller size than the backbone's own.
+    # Small images may have been trained on at a smaller size than the backbone's default.
     for path in sorted(paths, key=lambda path: _height(path, name), reverse=True):
         with contextlib.suppress(CacheError, OSError, ImageError):
             table = FeatureTable(path, layout.width)
@@ -284,7 +285,7 @@ def _height(path: Path, backbone: str) -> int:
 
 
 def _ridge_correct(features: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> int:
-    """Return how many rows from `count` on a ridge regression on the others predicts correctly."""
+    """Return the number of rows from `count` that ridge regression on the others gets right."""
     mean, spread = features[:count].mean(axis=0), features[:count].std(axis=0)
     scaled = ((features - mean) / np.maximum(spread, 1e-6)).astype(np.float64)
     known, other = scaled[:count], scaled[count:]

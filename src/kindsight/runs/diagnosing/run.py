@@ -1,4 +1,4 @@
-"""Diagnose a run: in the training itself, or later from its folder."""
+"""Diagnose a run: at the end of the training, or later from its folder."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def diagnose(run: str | os.PathLike[str]) -> tuple[Diagnosis, ...]:
     Parameters
     ----------
     run : path
-        The run folder. What its ``diagnosis.json`` does not hold is measured on the images again,
-        as far as they are where they were.
+        The run folder. Measurements that its ``diagnosis.json`` lacks are made again on the images,
+        if they have not moved.
 
     Returns
     -------
@@ -115,11 +115,11 @@ def diagnose_training(
         The run folder.
     settings : TrainSettings
     model : FittedModel
-        Its dataset has the splits.
+        The model; its dataset has the splits.
     trained : Predictions
-        Of a sample of the training images.
+        Predictions of a sample of the training images.
     scored : mapping of str to Scored
-        Of the validation and test splits, as far as there are any.
+        Predictions of the validation and test splits, if there are any.
     """
     dataset = model.dataset
     predictions = {"train": trained, **{name: part.predictions for name, part in scored.items()}}

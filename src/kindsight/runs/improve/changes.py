@@ -1,4 +1,4 @@
-"""Changes of a training: the settings that vary, and which values are tried in which order."""
+"""Changes of a training: the settings to vary, with their values in the order of trial."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_EPOCHS = 240
 SMALLEST_SIZE = 32
 
 Changes = Mapping[str, Any]
-"""Options of a training by name; None for an option that is left out."""
+"""Options of a training by name; None for an option that is to be omitted."""
 
 Levels = Callable[[Any], Iterable[Changes]]
 """Returns the levels for a trainer, the most promising first."""
@@ -43,12 +43,12 @@ class Remedy:
     Parameters
     ----------
     name : str
-        Of the setting that changes most.
+        Name of the setting that changes most.
     trainers : tuple of type
-        Trainers that it is for.
+        Trainers to which it applies.
     levels : callable
-        From the trainer to its levels; those that change nothing, or are not valid with the other
-        settings, are left out later.
+        Takes the trainer, returns its levels; those that change nothing, or are invalid with the
+        other settings, are left out later.
     """
 
     name: str
@@ -65,7 +65,7 @@ def remedies_for(settings: TrainSettings) -> Iterator[tuple[str, tuple[Changes, 
 
 
 def smaller_sizes(trainer: Trainer) -> Iterator[Changes]:
-    """Yield a smaller input: half the sides, as one number where the input is a square."""
+    """Yield a smaller input: half the sides, as one number if the input is square."""
     if not isinstance(trainer, EpochTrainer):
         return
     spec = trainer.spec()
@@ -166,10 +166,10 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy("class_weight", FROZEN, _fixed("class_weight", "balanced")),
     Remedy("fine_tune", FROZEN, _fine_tuning),
 )
-"""All remedies, those that help most often first."""
+"""All remedies; those that help most often come first."""
 
 
-# Settings that mean the same for every model; a change of the model keeps these alone.
+# Settings that mean the same for every model; only these are retained when the model changes.
 OF_ANY_MODEL = ("seed", "resize", "class_weight", "value_range", "workers")
 
 
@@ -180,7 +180,7 @@ class Factor:
     Parameters
     ----------
     name : str
-        Of the setting that changes most.
+        Name of the setting that changes most.
     levels : tuple of mapping
         Options of a training by name, each a change of the original; the most promising first.
     """
@@ -192,7 +192,7 @@ class Factor:
 def factors_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> tuple[Factor, ...]:
     """Return the factors for a training, those that the diagnosis recommends first.
 
-    Levels that change nothing, or are not valid with the other settings, are left out.
+    Levels that change nothing, or are invalid with the other settings, are left out.
     """
     found: dict[str, list[Changes]] = {}
     for remedy in remedies_of(settings, findings):
@@ -215,7 +215,7 @@ def remedies_of(settings: TrainSettings, findings: Sequence[Diagnosis]) -> list[
 
 
 def changed(settings: TrainSettings, changes: Changes) -> TrainSettings | None:
-    """Return the settings with some options changed; None where that is invalid or no change."""
+    """Return the settings with some options changed; None if that is invalid or changes nothing."""
     if "model" in changes:
         kept = {
             name: value
@@ -232,7 +232,7 @@ def changed(settings: TrainSettings, changes: Changes) -> TrainSettings | None:
 
 
 def frozen_head(settings: TrainSettings) -> Changes | None:
-    """Return the change to a head on a frozen backbone; None where the training is one."""
+    """Return the change to a head on a frozen backbone; None if the training already is one."""
     change = {"model": str(OPTIONS["model"].default)}
     frozen = kind_of(settings.to_dict()).name == "frozen"
     return None if frozen or changed(settings, change) is None else change
@@ -269,13 +269,13 @@ def doubled_epochs(settings: TrainSettings, changes: Changes) -> Changes | None:
 
 
 def _fits(settings: TrainSettings, changes: Changes, name: str) -> bool:
-    """Return whether a frozen backbone that replaces another one takes a setting, too."""
+    """Return whether a frozen backbone that replaces another one can have the same setting."""
     kinds = {kind_of(settings.to_dict()).name, kind_of(dict(changes)).name}
     return kinds == {"frozen"} and name not in ("model", "size", "weights")
 
 
 def _is_of_training(remedy: Changes) -> bool:
-    """Return whether all options are of a training: the split and the model stay."""
+    """Return whether all options are those of a training, so that the split and the model stay."""
     return all(
         name in OPTIONS and OPTIONS[name].trainers and name not in ("model", "seed", "budget")
         for name in remedy
@@ -295,7 +295,7 @@ def _usable(settings: TrainSettings, levels: Sequence[Changes]) -> Iterator[Chan
 
 
 def plain_changes(changes: Changes) -> dict[str, Any]:
-    """Return changes as JSON has them."""
+    """Return changes as JSON values."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()
     }

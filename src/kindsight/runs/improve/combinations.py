@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Combinations", "require_optuna"]
 
-# A factor whose log loss is higher by this fraction is left out of combinations.
+# A level whose log loss is higher by this fraction is left out of combinations.
 HARMFUL = 1.05
-# Optuna gives up a combination that is among the worst quarter from 4 tenths of its epochs on.
+# Optuna prunes a combination that is among the worst quarter after 4 tenths of its epochs.
 KEPT_PERCENTILE, STARTUP_TRIALS, WARMUP_TENTHS = 75.0, 4, 4
-# Combinations that Optuna draws at random before it follows the results.
+# Number of combinations that Optuna draws at random before it models the results.
 RANDOM_TRIALS = 5
 
 
 def require_optuna() -> None:
-    """Raise MissingExtraError where Optuna is not installed."""
+    """Raise MissingExtraError if Optuna is not installed."""
     try:
         import optuna  # noqa: F401
     except ImportError:
@@ -36,14 +36,14 @@ class Combinations:
     Parameters
     ----------
     reference : Experiment
-        Its changes are in each combination.
+        The experiment whose changes are in each combination.
     factors : sequence of Factor
     experiments : sequence of Experiment
-        Those run so far.
+        The experiments so far.
     folds : tuple of int
-        Folds that select.
+        Folds on which experiments are selected.
     seed : int
-        Of Optuna's proposals.
+        Seed of Optuna's proposals.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Combinations:
             self._add(experiment)
 
     def first(self, remedies: Sequence[Changes], best: Experiment | None) -> list[Changes]:
-        """Return the first combinations: all changes that helped, and those of the diagnosis."""
+        """Return the first combinations: all changes that helped, and the diagnosis's remedies."""
         helped: dict[str, Any] = {}
         for name, levels in self.space.items():
             losses = {rank: self._loss_of(level) for rank, level in enumerate(levels) if level}
@@ -84,7 +84,7 @@ class Combinations:
         return [changes for changes in (helped, *together) if len(changes) > 1]
 
     def propose(self, wanted: Changes | None = None) -> tuple[optuna.Trial, Changes] | None:
-        """Return the next combination and its trial; None where the space lacks a wanted one."""
+        """Return the next combination and its trial; None if the space lacks the wanted one."""
         if wanted is not None:
             levels = self._levels_of(wanted)
             if levels is None:
@@ -97,7 +97,7 @@ class Combinations:
         return trial, found
 
     def tell(self, trial: optuna.Trial, log_loss: float | None) -> None:
-        """Note the log loss of a combination; None where it was stopped or not run."""
+        """Record the log loss of a combination; None if it was stopped or not run."""
         import optuna
 
         if log_loss is None:
@@ -108,8 +108,8 @@ class Combinations:
     def _levels_without_harm(self, factors: Sequence[Factor]) -> dict[str, list[Changes]]:
         """Return the levels of each factor; the first changes nothing.
 
-        Levels without an experiment that is about as good as the reference are left out, apart
-        from the number of epochs: what a network gains from it shows only with other changes.
+        Levels that are clearly worse than the reference are left out, except for the number of
+        epochs, whose gain shows only with other changes.
         """
         limit, space = HARMFUL * self._reference.log_loss(self._folds), {}
         for factor in factors:
@@ -121,18 +121,18 @@ class Combinations:
         return space
 
     def _lowest_with(self, level: Changes) -> float:
-        """Return the lowest log loss of the experiments with a level; else infinity."""
+        """Return the lowest log loss of the experiments with a level; infinity if none."""
         with_it = (each for each in self._finished if level.items() <= each.changes.items())
         return min((each.log_loss(self._folds) for each in with_it), default=float("inf"))
 
     def _loss_of(self, level: Changes) -> float:
-        """Return the log loss of the experiment with this one change; infinity without one."""
+        """Return the log loss of the experiment with only this change; infinity if none."""
         wanted = {**self._reference.changes, **level}
         alone = (each for each in self._finished if each.changes == wanted)
         return next((each.log_loss(self._folds) for each in alone), float("inf"))
 
     def _levels_of(self, changes: Changes) -> dict[str, int] | None:
-        """Return the level of each factor; None where the space lacks the combination."""
+        """Return the level of each factor; None if the space lacks the combination."""
         before = self._reference.changes
         own = {name: value for name, value in changes.items() if before.get(name) != value}
         levels = {}
@@ -145,7 +145,7 @@ class Combinations:
         return levels if covered == set(own) else None
 
     def _add(self, experiment: Experiment) -> None:
-        """Tell Optuna of an experiment that was run before."""
+        """Add an earlier experiment to Optuna's study."""
         import optuna
 
         levels = self._levels_of(experiment.changes)

@@ -1,4 +1,4 @@
-"""Experiments: a change and the results of its folds; whether the best is better than chance."""
+"""Experiments: a change and the results of its folds; a test of whether the best is better."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ __all__ = [
 ]  # fmt: skip
 
 MIN_PROBABILITY = 1e-7
-"""Smallest probability in a log loss."""
+"""Lower limit of a probability in a log loss."""
 
 OnEpoch = Callable[[EpochRow | None, int], None]
-"""Called with each epoch and the number of all epochs; raises StopExperiment to end it.
-
-Called with None while features are computed."""
+"""Called with each epoch and the number of epochs, or with None while features are computed; raises
+StopExperiment to end the experiment."""
 
 
 class StopExperiment(Exception):  # noqa: N818 (no error)
-    """An experiment is stopped before its end; the message says why."""
+    """An experiment is stopped before its end; the message gives the reason."""
 
 
 class OutOfTime(StopExperiment):
-    """As StopExperiment, because the time is over: with more time, the experiment is run again."""
+    """An experiment is stopped because the time is over; with more time, it is run again."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What one fold of an experiment got right: distinct held-out images, in the dataset's order.
+    """The results of one fold of an experiment on distinct held-out images, in the dataset's order.
 
     `correct` is bool (images,), `losses` are their log losses in nats.
     """
@@ -82,11 +81,11 @@ class Experiment:
     stopped: str = ""
 
     def has(self, folds: tuple[int, ...]) -> bool:
-        """Return whether all these folds were finished."""
+        """Return whether all these folds are finished."""
         return all(fold in self.results for fold in folds)
 
     def correct(self, folds: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Return which images are classified correctly, over folds."""
+        """Return whether each image of some folds is classified correctly."""
         return np.concatenate([self.results[fold].correct for fold in folds])
 
     def accuracy(self, folds: tuple[int, ...]) -> float:
@@ -122,7 +121,7 @@ class Runs(Protocol):
         """Return the settings of an experiment."""
 
     def training_images(self) -> int:
-        """Return how many images an experiment trains on."""
+        """Return the number of images that an experiment trains on."""
 
     def run(
         self, changes: Changes, fold: int, stage: str, on_epoch: OnEpoch | None = None
@@ -130,13 +129,13 @@ class Runs(Protocol):
         """Return the result of a fold."""
 
     def is_stored(self, changes: Changes, fold: int) -> bool:
-        """Return whether the result of a fold is there already."""
+        """Return whether the result of a fold is stored already."""
 
 
 LEVEL = 0.05
-"""Probability that a search whose changes are all worthless recommends one."""
+"""Probability that a search recommends a change although none has an effect."""
 
-# Images from which on the mean of log losses is about normally distributed.
+# Number of images from which the mean of log losses is approximately normal.
 MIN_LOSSES = 30
 
 
@@ -148,15 +147,15 @@ class Verdict:
     ----------
     accepted : bool
     best : Experiment or None
-        None where nothing had a lower log loss than the original.
+        None if no experiment had a lower log loss than the original.
     difference : PairedComparison or None
-        On the images that decided.
+        The difference on the deciding images.
     folds : tuple of int
-        Folds that decided.
+        Folds of the deciding images.
     tests : int
-        Comparisons by which the p-value was multiplied.
+        Number of comparisons by which the p-value was multiplied.
     p_value : float
-        Of the lower log losses, multiplied.
+        p-value of the lower log losses, after the multiplication.
     reason : str
         A sentence.
     """
@@ -179,20 +178,20 @@ def decide(
 ) -> Verdict:
     """Return whether the best of several experiments is better than the original.
 
-    It must pass the rule of acceptance; its log losses must be lower than chance explains, with the
-    p-value multiplied by the number of experiments that competed on these images; and so must be
-    its errors, in a one-sided McNemar test. Images that did not choose it, with one comparison, and
-    those that did each have half of :data:`LEVEL`.
+    It must pass the rule of acceptance. Its log losses must be significantly lower, with the
+    p-value multiplied by the number of experiments that competed on these images, and its errors
+    significantly fewer, in a one-sided McNemar test. Half of :data:`LEVEL` is for images that were
+    not used to choose it, with one comparison, and half for those that were.
 
     Parameters
     ----------
     best, original : Experiment
     explored : tuple of int
-        Folds that chose the best one.
+        Folds on which the best one was chosen.
     fresh : tuple of int
-        Other folds of both.
+        Other folds that both have finished.
     tried : int
-        Experiments that competed.
+        Number of experiments that competed.
     """
     chances = [(fresh, 1)] if fresh else []
     usable = tuple(fold for fold in explored if best.has((fold,)) and original.has((fold,)))
@@ -205,18 +204,20 @@ def decide(
         accepted = (
             accepts(best, original, folds) and p_value <= LEVEL / len(chances) and fewer_errors
         )
-        reason = "Chance does not explain the gain."
+        reason = "The gain is statistically significant."
         if not accepted:
-            reason = f"Chance explains the gain of the best experiment ({best.words})."
+            reason = (
+                f"The gain of the best experiment ({best.words}) is not statistically significant."
+            )
         verdicts.append(Verdict(accepted, best, difference, folds, tests, p_value, reason))
     return next((each for each in verdicts if each.accepted), verdicts[0])
 
 
 def loss_test(new: NDArray[np.float64], old: NDArray[np.float64]) -> float:
-    """Return the probability of losses at least as much lower if both classifiers were equal.
+    """Return the p-value of the lower losses, if both classifiers were equally good.
 
-    The one-sided z-test of the mean of the paired differences. With fewer than
-    :data:`MIN_LOSSES` images, whose mean need not be normally distributed, it is 1.
+    It is from a one-sided z-test of the mean of the paired differences, and 1 for fewer than
+    :data:`MIN_LOSSES` images, whose mean may not be normally distributed.
     """
     differences = old - new
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The final accuracy, on images that took no part in the choice where that is possible."""
+"""The final accuracy, if possible on images that were not used for the choice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEW_TEST = "a test split made before the experiments; the original was trained a
 
 
 def on_test_split(old: Predictions, new: Predictions, images: ExperimentImages) -> FinalFigure:
-    """Return the accuracies of original and best training on the test split."""
+    """Return the accuracies of the original and the best training on the test split."""
     row_of = {path: row for row, path in enumerate(old.paths)}
     common = [(row, row_of[path]) for row, path in enumerate(new.paths) if path in row_of]
     digests = dict(zip(images.dataset.path, images.dataset.digest, strict=True))
@@ -50,7 +50,7 @@ def on_test_split(old: Predictions, new: Predictions, images: ExperimentImages) 
 
 
 def deciding_folds(verdict: Verdict, original: Experiment, why: str) -> FinalFigure:
-    """Return the accuracies on the images that decided, with the reason why there are no others."""
+    """Return the accuracies on the deciding images, with the reason why there are no others."""
     assert verdict.best is not None and verdict.difference is not None
     folds = verdict.folds
     return FinalFigure(
@@ -88,25 +88,25 @@ def nested_folds(
     reserve: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> FinalFigure | None:
-    """Return the accuracies by nested cross-validation; None where there is no time for a fold.
+    """Return the accuracies by nested cross-validation; None if there is no time for a fold.
 
-    The whole search is repeated without the images of each outer fold. What it chooses is trained
-    on all other folds, and evaluated on the outer fold.
+    The whole search is repeated without the images of each outer fold. The chosen training is
+    repeated on all other folds, and evaluated on the outer fold.
 
     Parameters
     ----------
     runs : Runs
         Experiments on all folds.
     without : callable
-        From an outer fold to experiments that see no image of it.
+        Takes an outer fold, returns experiments that use no image of it.
     folds : sequence of int
     timer : Timer
     needed : float
-        Seconds that a search takes.
+        Seconds that a search needs.
     reserve : float
         Seconds that must be left.
     options : mapping, optional
-        Of each :class:`.Search`.
+        Options of each :class:`.Search`.
 
     References
     ----------
@@ -142,7 +142,7 @@ SIDES = ("original", "best")
 
 
 def _outer(runs: Runs, fold: int, chosen: Changes) -> _Outer | None:
-    """Return the results on an outer fold; None where the original fails."""
+    """Return the results on an outer fold; None if the original fails."""
     try:
         original = runs.run({}, fold, f"Fold {fold}: {describe({})}")
     except StopExperiment:
@@ -159,7 +159,7 @@ def _outer(runs: Runs, fold: int, chosen: Changes) -> _Outer | None:
 def _outcome(
     predictions: Predictions, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return which images are classified correctly, and their log losses."""
+    """Return whether each image is classified correctly, and its log loss."""
     targets = predictions.targets[rows]
     chosen = predictions.probabilities[rows, targets].astype(np.float64)
     losses = -np.log(np.clip(chosen, MIN_PROBABILITY, 1.0))

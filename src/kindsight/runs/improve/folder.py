@@ -1,4 +1,4 @@
-"""The folder of the experiments, and their time: used so far, left, and needed by an experiment."""
+"""The folder of the experiments, and their time: used, left, and needed by an experiment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def improve_folder(run: Path) -> Path:
 def claimed(folder: Path, settings: TrainSettings, any_model: bool) -> Iterator[float]:
     """Lock the folder while the block runs; yield the seconds used before.
 
-    UsageError if another process has it, or it belongs to other settings.
+    UsageError if another process uses it, or it belongs to other settings.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,10 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-# Work of one training image beside its multiplications: reading, augmentation, the step itself.
+# Work per training image in addition to its multiplications: reading, augmentation, overhead of a
+# step.
 IMAGE_WORK = 2e6
-# Share of an estimate that the next measurement replaces.
+# Fraction of an estimate that the next measurement replaces.
 UPDATE = 0.5
 
 
@@ -107,7 +108,7 @@ class Timer:
     Attributes
     ----------
     unknown : float
-        Estimate for a model that was not trained yet.
+        Estimate in seconds for a model that has not been trained yet.
     """
 
     def __init__(
@@ -128,22 +129,22 @@ class Timer:
         return self.seconds - self.used
 
     def part(self, seconds: float) -> Timer:
-        """Return the timer of a part of the budget, with the same speeds."""
+        """Return a timer for a part of the budget, with the same speeds."""
         found = Timer(max(0.0, min(seconds, self.left)), clock=self._clock)
         found.unknown, found._rates = self.unknown, self._rates
         return found
 
     def learn(self, settings: TrainSettings, images: int, seconds: float) -> None:
-        """Note how long a training took."""
+        """Record the duration of a training."""
         kind = _kind(settings)
         rate = seconds / work(settings, images)
         before = self._rates.get(kind)
         self._rates[kind] = rate if before is None else before + UPDATE * (rate - before)
 
     def estimate(self, settings: TrainSettings, images: int) -> float:
-        """Return the seconds that a training will take.
+        """Return the estimated seconds of a training.
 
-        If none of its kind was run, it is the training's own time budget, or else `unknown`.
+        If none of its kind has been run, it is the training's own time budget, or else `unknown`.
         """
         rate = self._rates.get(_kind(settings))
         if rate is not None:
@@ -154,7 +155,7 @@ class Timer:
 
 
 def work(settings: TrainSettings, images: int) -> float:
-    """Return the work of a training in units that only training of one kind share."""
+    """Return the work of a training, in units that are comparable within one kind of training."""
     trainer = settings.training()
     if not isinstance(trainer, EpochTrainer):
         return 1.0

@@ -39,24 +39,24 @@ from kindsight.training.trainer import prepare
 __all__ = ["Laboratory", "OuterFold"]
 
 EXPERIMENTS_FOLDER = "experiments"
-# Stages whose progress is that of the experiment.
+# Stages whose progress is shown as that of the experiment.
 COMPUTED_STAGES = ("images", "features", "frozen")
 CHECKPOINT_SUFFIX = ".checkpoint"
 MAX_REASON = 1 << 16  # bytes
-# Settings of a network on which the threads of its worker process depend.
+# Settings of a network that determine the threads of its worker process.
 OWN_THREADS = ("batch_norm", "preset")
 
 
 class Laboratory:
-    """Runs experiments on the images of a run; to be used as a context manager.
+    """Runs experiments on the images of a run; a context manager.
 
     Parameters
     ----------
     settings : TrainSettings
-        The original, without a split of its own.
+        Settings of the original, without its split.
     images : ExperimentImages
     folder : pathlib.Path
-        For results and the checkpoint of the running experiment.
+        Folder for results and the checkpoint of the running experiment.
     progress : callable
         Called with (stage, done, total).
     """
@@ -88,7 +88,7 @@ class Laboratory:
         return self._settings[said]
 
     def training_images(self) -> int:
-        """Return how many images the first fold trains on."""
+        """Return the number of images that the first fold trains on."""
         return len(self.images.rows(self.images.dataset, self.images.every[0])[0])
 
     def run(
@@ -100,15 +100,15 @@ class Laboratory:
         *,
         without: int = 0,
     ) -> FoldResult:
-        """Return the result of a fold, stored or trained now.
+        """Return the result of a fold, from storage or by training.
 
         `without` is an outer fold whose images are not trained on, either.
 
         Raises
         ------
         StopExperiment
-            If the training fails by itself (it diverges, or memory does not suffice), or if
-            `on_epoch` raises it.
+            If the training fails (it diverges, or there is not enough memory), or if `on_epoch`
+            raises it.
         """
         settings, dataset = self.of(changes), self.images.dataset
         rows, held_out = self.images.rows(dataset, fold, without)
@@ -132,12 +132,12 @@ class Laboratory:
         return self.result(found)
 
     def is_stored(self, changes: Changes, fold: int, *, without: int = 0) -> bool:
-        """Return whether a fold was trained before, or stopped early."""
+        """Return whether a fold has been trained, or was stopped early."""
         path = self._file(changes, fold, without)
         return path.exists() or path.with_suffix(".txt").exists()
 
     def copy_folds(self, changes: Changes, folder: Path) -> None:
-        """Copy the folds of an experiment to a run folder, whose cross-validation reads them."""
+        """Copy the folds of an experiment to a run folder, where a cross-validation reads them."""
         for fold in self.images.every:
             if (path := self._file(changes, fold)).exists():
                 copy_file(path, fold_file(folder, fold))
@@ -161,10 +161,10 @@ class Laboratory:
         )  # fmt: skip
 
     def known(self, record: RunRecord, seconds: float) -> dict[int, FoldResult]:
-        """Return the original's folds that the run itself predicted.
+        """Return the original's folds that the run has predicted.
 
-        These are its validation split, or the folds of its cross-validation; none where the
-        experiments have a split of their own.
+        These are its validation split, or the folds of its cross-validation; none if the
+        experiments use a new split.
         """
         predictions = record.predictions.get("validation")
         if self.images.new_test or predictions is None:
@@ -189,12 +189,12 @@ class Laboratory:
     def checkpoint(self, changes: Changes) -> Path:
         """Return the path of the last checkpoint of an experiment's first fold.
 
-        The final training is that of the first fold, and continues from it.
+        The final training is that of the first fold and continues from this checkpoint.
         """
         return self._file(changes, self.images.every[0]).with_suffix(CHECKPOINT_SUFFIX)
 
     def delete_checkpoints(self, but: Changes) -> None:
-        """Delete the checkpoints of experiments but one and the original: they are large."""
+        """Delete the checkpoints of all experiments except one and the original: they are large."""
         kept = self.checkpoint(but), self.checkpoint({})
         for path in self.folder.glob(f"*{CHECKPOINT_SUFFIX}"):
             if path not in kept:
@@ -219,11 +219,11 @@ class Laboratory:
             raise
 
     def _forget_decisions(self) -> None:
-        """Delete what a stopped fine-tuning decided: the next one decides for itself."""
+        """Delete the decisions of a stopped fine-tuning, which do not hold for the next one."""
         (self.folder / DECISIONS_FILE).unlink(missing_ok=True)
 
     def _keras(self, settings: TrainSettings) -> KerasProcess:
-        """Return the worker process: a new one where threads must be set in another way."""
+        """Return the worker process: a new one if its number of threads must change."""
         trainer = settings.training()
         key = (
             type(trainer),
@@ -256,7 +256,7 @@ class Laboratory:
 
 
 class OuterFold:
-    """A laboratory whose experiments see no image of an outer fold.
+    """A laboratory whose experiments use no image of an outer fold.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ class OuterFold:
         return self._laboratory.of(changes)
 
     def training_images(self) -> int:
-        """Return how many images an experiment trains on, at most."""
+        """Return the maximum number of images that an experiment trains on."""
         return self._laboratory.training_images()
 
     def run(
@@ -284,25 +284,25 @@ class OuterFold:
         return self._laboratory.run(changes, fold, stage, on_epoch, without=self._fold)
 
     def is_stored(self, changes: Changes, fold: int) -> bool:
-        """Return whether the result of an inner fold is there already."""
+        """Return whether the result of an inner fold is stored already."""
         return self._laboratory.is_stored(changes, fold, without=self._fold)
 
 
 class _Watch(StageProgress):
-    """Shows an experiment as one stage, and passes its epochs on."""
+    """Shows an experiment as one stage, and forwards its epochs."""
 
     def __init__(self, stage: str, show: Progress, on_epoch: OnEpoch | None) -> None:
         super().__init__(stage, show)
         self._on_epoch = on_epoch
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how many features are computed, and whether the time is over."""
+        """Show the progress of computing features, and check the time."""
         self._show(self._stage, *((done, total) if stage in COMPUTED_STAGES else (0, 0)))
         if self._on_epoch is not None:
             self._on_epoch(None, 0)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Pass the epoch on."""
+        """Forward the epoch."""
         if self._on_epoch is not None:
             self._on_epoch(row, self._epochs)
 
@@ -319,7 +319,7 @@ def _curve(history: Sequence[EpochRow]) -> dict[int, float]:
 
 
 def _read_reason(path: Path, key: str) -> str:
-    """Return why an experiment was stopped early before; empty if it was not."""
+    """Return why an experiment was stopped early; empty if it was not."""
     try:
         with path.open("rb") as file:
             lines = file.read(MAX_REASON).decode("utf-8").splitlines()

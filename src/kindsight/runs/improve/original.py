@@ -1,4 +1,4 @@
-"""What the experiments start from: the original run, its test split, and folds of the rest."""
+"""The starting point of experiments: the original run, its test split, and folds of the rest."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ __all__ = [
 
 DIAGNOSIS_FILE = "diagnosis.json"
 MAX_DIAGNOSIS_BYTES = 1 << 24
-# Seconds of a final training beside its epochs: files, verification, report.
+# Seconds of a final training in addition to its epochs: files, verification, report.
 FINISH_SECONDS = 15.0
 # Another backbone may be larger than the run's.
 COMPUTING = 1.5
 
 
 def settings_of(record: RunRecord) -> TrainSettings:
-    """Return the settings of the run, with its input size; UsageError where they are unknown."""
+    """Return the settings of the run, with its input size; UsageError if they are unknown."""
     if record.settings is None:
         raise UsageError(
             f"{record.folder} is a bundle without settings.toml: the settings of its training are "
@@ -58,15 +58,15 @@ def settings_of(record: RunRecord) -> TrainSettings:
         return record.settings
     if size == trainer.spec().size:
         return record.settings
-    # It was chosen for small images: experiments start from it.
+    # The size was chosen for small images; experiments start from it.
     return record.settings.with_options(size=size[0])
 
 
 def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None:
     """Return the settings that a run's time budget chose, as changes; None without a budget.
 
-    They are its model, size and test-time augmentation, and whether it is fine-tuned. What no
-    option can express is left out: a size or crops of the first backbone of an ensemble.
+    They are the model, size and test-time augmentation, and whether the model is fine-tuned. The
+    size and crops of an ensemble's first backbone are left out, since no option can express them.
     """
     trainer = settings.training()
     if not isinstance(trainer, FrozenTrainer) or trainer.budget is None:
@@ -81,7 +81,7 @@ def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None
         plain["fine_tune"] = "off"
     found = dict(plain)
     if "first_size" in values and "+" not in str(values.get("model")):
-        # The backbone resizes the images itself: the input's own size brings it nothing.
+        # The backbone resizes the images itself, so the input size has no effect on it.
         values = {**values, "size": values["first_size"]}
     for name in ("model", "size", "tta_crops"):
         value = values.get(name)
@@ -100,7 +100,7 @@ def budget_choices(record: RunRecord, settings: TrainSettings) -> Changes | None
 
 
 def _network_choices(values: Changes, settings: TrainSettings) -> Changes | None:
-    """Return the changes to a network from scratch; None where they are invalid."""
+    """Return the changes to a network from scratch; None if they are invalid."""
     chosen = {name: values[name] for name in ("model", "preset") if name in values}
     network = {"budget": None, **chosen}
     plain = changed(settings, network)
@@ -112,7 +112,7 @@ def _network_choices(values: Changes, settings: TrainSettings) -> Changes | None
 
 
 def seconds_of(record: RunRecord) -> tuple[float, float]:
-    """Return how long the original was trained, and how long the rest of its run took."""
+    """Return the seconds of the original's training, and of the rest of its run."""
     stated = record.bundle.facts.get("seconds")
     names = ("fit", "total", "prepare", "folds")
     known = stated if isinstance(stated, dict) else {}
@@ -127,7 +127,7 @@ def seconds_of(record: RunRecord) -> tuple[float, float]:
 
 
 def computing_seconds(record: RunRecord) -> float:
-    """Return how long features of another backbone may take, where that of the run is known."""
+    """Return the seconds that the features of another backbone may take, if the run's are known."""
     stated = record.bundle.facts.get("seconds")
     known = stated if isinstance(stated, dict) else {}
     found = [known.get(name) for name in ("prepare", "backbone")]
@@ -135,7 +135,7 @@ def computing_seconds(record: RunRecord) -> float:
 
 
 def findings_of(record: RunRecord) -> tuple[Diagnosis, ...]:
-    """Return the run's diagnosis; none where it was not made or is damaged."""
+    """Return the run's diagnosis; empty if it is missing or damaged."""
     try:
         with (record.folder / DIAGNOSIS_FILE).open("rb") as file:
             stored = json.loads(file.read(MAX_DIAGNOSIS_BYTES))
@@ -145,11 +145,11 @@ def findings_of(record: RunRecord) -> tuple[Diagnosis, ...]:
 
 
 TEST_FRACTION = 0.25
-"""Test split that is made for a run that has none."""
+"""Fraction of the images that become the test split of a run without one."""
 
 MAX_FOLDS = 10
 USUAL_FOLDS = 5
-# Folds of a cross-validation, at most.
+# Maximum number of folds of a cross-validation that are read.
 MAX_STATED = 1000
 
 Rows = NDArray[np.int64]
@@ -164,12 +164,12 @@ class ExperimentImages:
     dataset : ImageDataset
         The readable images with their splits.
     fold_of : dict of str to int
-        Path to fold, from 1, of all images outside the test split. If the run has a validation
-        split, it is the first.
+        Path -> fold, from 1, of all images outside the test split. If the run has a validation
+        split, it is the first fold.
     folds : int
-        How many of them can be held out.
+        Number of folds that can be held out.
     test : str
-        The test split that no experiment sees: ``"own"`` (the run's), ``"new"`` or ``"none"``.
+        The test split that no experiment uses: ``"own"`` (the run's), ``"new"`` or ``"none"``.
     """
 
     dataset: ImageDataset
@@ -184,7 +184,7 @@ class ExperimentImages:
 
     @property
     def new_test(self) -> bool:
-        """Whether the experiments have a split of their own."""
+        """Whether the experiments use a new test split."""
         return self.test == "new"
 
     def rows(self, dataset: ImageDataset, fold: int, without: int = 0) -> tuple[Rows, Rows]:
@@ -205,19 +205,19 @@ def plan_images(
     *,
     make_test: bool = True,
 ) -> ExperimentImages:
-    """Split the run's images and write the split to a folder; a split that is there is read.
+    """Split the run's images and write the split to a folder; an existing split is read.
 
     Parameters
     ----------
     record : RunRecord
     settings : TrainSettings
-        Of the run.
+        Settings of the run.
     folder : pathlib.Path
-        For ``split.csv``.
+        Folder for ``split.csv``.
     progress : callable
         Called with (stage, done, total).
     make_test : bool
-        Whether a quarter of the images of a run without a test split becomes one.
+        Whether a quarter of the images becomes the test split of a run without one.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def plan_images(
 
 
 def _stated_folds(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and fold of each image of a cross-validation; none where there was none."""
+    """Yield path and fold of each image of a cross-validation; nothing if there was none."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -276,8 +276,8 @@ def _folds(
 ) -> tuple[dict[str, int], int]:
     """Return the fold of each path, and the number of folds.
 
-    The first is the validation split, if there is one; the others, of about its size, are of the
-    train split.
+    The first is the validation split, if there is one; the others, of about the same size, are from
+    the train split.
     """
     validation, train = rows_of(dataset, "validation"), rows_of(dataset, "train")
     links: list[int | None] = [None] * len(dataset)
@@ -305,7 +305,8 @@ def _folds(
             "Experiments need images that are not trained on: each class must have at least two "
             "images, or groups of images, outside the test split. Add images."
         )
-    # Too few groups: the train split is trained on in every experiment and never held out.
+    # There are too few groups: the train split is trained on in every experiment and never held
+    # out.
     return fold_of | dict.fromkeys(subset.path, 2), 1
 
 

@@ -40,16 +40,16 @@ class ExperimentRow:
     against : int
         Number of the experiment that it is compared with.
     images : int
-        Held-out images.
+        Number of held-out images.
     accuracy, log_loss : float or None
         On these images; None if it was stopped early.
     difference : PairedComparison or None
-        From the experiment that it is compared with, on the same images.
+        Difference from the experiment that it is compared with, on the same images.
     effect : str
-        ``"helped"``, ``"harmed"``, or ``"not clear"`` where chance explains the difference in
-        accuracy; "" for the original.
+        ``"helped"``, ``"harmed"``, or ``"not clear"`` if the difference in accuracy is not
+        statistically significant; "" for the original.
     seconds : float
-        Of all its trainings.
+        Seconds of all its trainings.
     note : str
         Why it was stopped early.
     """
@@ -74,7 +74,7 @@ class OuterChoice:
     Parameters
     ----------
     fold, images : int
-        Number of the fold, and its images.
+        Number of the fold, and number of its images.
     change : str
         The options chosen without these images.
     original, best : float
@@ -95,18 +95,17 @@ class FinalFigure:
     Parameters
     ----------
     kind : str
-        ``"test split"``, ``"nested folds"``, or ``"deciding folds"`` where there was no time for
-        either.
+        ``"test split"``, ``"nested folds"``, or ``"deciding folds"`` if there was time for neither.
     images : int
     original, best : float
         Accuracies, 0-1.
     difference : PairedComparison
     optimistic : bool
-        Whether the images took part in the choice.
+        Whether the images were used for the choice.
     source : str
-        How the figure was measured: a sentence without its full stop.
+        How the accuracies were measured: a sentence without its full stop.
     outer : tuple of OuterChoice
-        The outer folds of nested folds.
+        The outer folds of nested cross-validation.
     """
 
     kind: str
@@ -119,7 +118,7 @@ class FinalFigure:
     outer: tuple[OuterChoice, ...] = ()
 
     def sentence(self) -> str:
-        """Return the figure in a sentence: ``Test split: 61.7% -> 78.6% accuracy, ...``."""
+        """Return the accuracies in a sentence: ``Test split: 61.7% -> 78.6% accuracy, ...``."""
         value, low, high = (
             100 * each for each in (self.difference.difference, *self.difference.interval)
         )
@@ -136,7 +135,7 @@ class FinalFigure:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FinalFigure:
-        """Return the figure of :meth:`to_dict`; KeyError or TypeError if invalid."""
+        """Return the result of :meth:`to_dict` as an object; KeyError or TypeError if invalid."""
         outer = tuple(OuterChoice(**each) for each in values["outer"])
         difference = _comparison(values["difference"])
         return cls(**{**values, "difference": difference, "outer": outer})
@@ -144,33 +143,33 @@ class FinalFigure:
 
 @dataclass(frozen=True)
 class ImproveResult:
-    """What experiments on a run found.
+    """The result of experiments on a run.
 
     Parameters
     ----------
     run, folder : pathlib.Path
         The run, and the folder of the experiments.
     helped : bool
-        Whether the best experiment is better than chance explains.
+        Whether the best experiment is significantly better.
     reason : str
         A sentence on the decision.
     changes : mapping
-        Options of the best training that differ from the original's; empty where nothing helped.
+        Options of the best training that differ from the original's; empty if nothing helped.
     change : str
         The same in words.
     decided : PairedComparison or None
-        The comparison that decided.
+        The deciding comparison.
     tests : int
-        Experiments that competed on the images that decided.
+        Number of experiments that competed on the deciding images.
     p_value : float
-        Of the lower log losses there, multiplied by their number.
+        p-value of the lower log losses there, multiplied by this number.
     experiments : tuple of ExperimentRow
     best_run : pathlib.Path or None
         Finished run with the best settings.
     final : FinalFigure or None
-        Accuracy of the original and of the best run; None where nothing helped.
+        Accuracy of the original and of the best run; None if nothing helped.
     budget, seconds : float
-        Allowed and used.
+        Allowed and used seconds.
     """
 
     run: Path
@@ -190,7 +189,7 @@ class ImproveResult:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
+        """Return all fields, ready for JSON."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("run", "folder", "best_run"):
             values[name] = None if values[name] is None else str(values[name])
@@ -210,7 +209,7 @@ class ImproveResult:
 
     @classmethod
     def read(cls, folder: Path) -> ImproveResult | None:
-        """Read the result in a folder; None where there is none.
+        """Read the result in a folder; None if there is none.
 
         BundleError if it is damaged.
         """
@@ -239,14 +238,14 @@ class ImproveResult:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
-                f"{path} is damaged: {error}. Delete it; the same command makes it again."
+                f"{path} is damaged: {error}. Delete it; the same command writes it again."
             ) from error
 
 
 def experiment_rows(
     experiments: Sequence[Experiment], folds: tuple[int, ...]
 ) -> tuple[ExperimentRow, ...]:
-    """Return the table of experiments on the folds that all of them have.
+    """Return the table of experiments, on the folds that all of them have finished.
 
     The p-values of the comparisons are corrected for the number of experiments of one origin.
     """

@@ -45,16 +45,17 @@ from kindsight.training.network.settings import EpochTrainer
 __all__ = ["improve", "improve_folder"]
 
 SETTINGS_FILE = "settings.toml"
-# Trainings with changes, with a smaller input where that is possible, below which none is tried.
+# Minimum number of changed trainings (with a smaller input, if possible) that must fit into the
+# budget.
 MIN_CHANGES = 3
-# Share of a training that its last checkpoint lacks, at most.
+# Maximum fraction of a training that its last checkpoint lacks.
 CHECKPOINT_SHARE = 0.3
-# A search takes about as long as this many trainings of the original, where these are fast.
+# A search takes about as long as this many trainings of the original, if these are fast.
 SEARCH_TRAININGS = 60
-# Share of the budget that training the original on other images may take.
+# Maximum fraction of the budget for training the original on other images.
 MAX_RETRAINING = 0.35
 
-NO_TEST = "a run trained with --test 0.2 has images that no experiment sees"
+NO_TEST = "a run trained with --test 0.2 has images that no experiment uses"
 NO_TIME = "a longer --budget leaves time for nested folds"
 
 OnExperiment = Callable[[Experiment, Search, Timer], None]
@@ -70,20 +71,20 @@ def improve(
     on_experiment: OnExperiment | None = None,
     timer: Timer | None = None,
 ) -> ImproveResult:
-    """Try changes of a finished training under control, and train with the best of them.
+    """Run controlled experiments with changes of a finished training, and train with the best one.
 
-    The same call continues where it was interrupted.
+    The same call continues an interrupted search.
 
     Parameters
     ----------
     run : path
         Folder of a finished run.
     budget : str or float
-        Time for everything, such as ``"30m"``, or seconds.
+        Time for the whole search, such as ``"30m"``, or in seconds.
     any_model : bool
         Whether a head on a frozen backbone may replace another kind of model.
     folder : path, optional
-        For experiments and results; the run's name with ``-improve`` if omitted.
+        Folder for experiments and results; by default, the run's name with ``-improve``.
     progress : callable, optional
         Called with (stage, done, total).
     on_experiment : callable, optional
@@ -126,7 +127,7 @@ def improve(
 
 @dataclass(eq=False)
 class _Improvement:
-    """The work of :func:`improve` in a folder of its own."""
+    """The work of :func:`improve`, in its folder."""
 
     record: RunRecord
     settings: TrainSettings
@@ -185,22 +186,22 @@ class _Improvement:
     # Time ---------------------------------------------------------------------------------------
 
     def _has_time_for_nested_folds(self) -> bool:
-        """Return whether one search more for each fold is expected to fit."""
+        """Return whether a further search for each fold is expected to fit."""
         searches = 1 + (self.settings.folds or USUAL_FOLDS)
         needed = searches * SEARCH_TRAININGS * self.took + computing_seconds(self.record)
         return needed + self.finish <= self.timer.seconds
 
     def _has_time_to_train_again(self) -> bool:
-        """Return whether the original can be trained on other images: once to compare, once more.
+        """Return whether there is time to train the original twice on other images.
 
-        Its last training continues from a checkpoint.
+        The second training continues from a checkpoint.
         """
         by_epochs = isinstance(self.settings.training(), EpochTrainer)
         last = CHECKPOINT_SHARE * self.took if by_epochs else self.took
         return self.took + last + self.finish <= MAX_RETRAINING * self.timer.seconds
 
     def _learn(self) -> None:
-        """Give the timer the training times known so far."""
+        """Pass the known training times to the timer."""
         self.timer.unknown = computing_seconds(self.record)
         images = self.laboratory.training_images()
         self.timer.learn(self.settings, images, self.took)
@@ -218,7 +219,7 @@ class _Improvement:
         best = (CHECKPOINT_SHARE if by_epochs else 1.0) * self._cost(changes) + self.finish
         if self.images.new_test:
             return best + self.finish + (0.0 if by_epochs else self.took)
-        if (folds := self.final.folds) is not None:  # some of them are not trained yet
+        if (folds := self.final.folds) is not None:  # some folds may not be trained yet
             return best + int(folds) * self._cost(changes)
         return best
 
@@ -230,7 +231,7 @@ class _Improvement:
         return self.timer.part(self.finish + (self.timer.left - self.finish) / searches)
 
     def _check_budget(self, *, trained: bool) -> None:
-        """Raise UsageError where not even one change can be compared with the original."""
+        """Raise UsageError if not even one change can be compared with the original."""
         first: Changes = self.start or {}
         one, trainer = self._cost(first), self.laboratory.of(first).training()
         least = min([self._cost({**first, **each}) for each in smaller_sizes(trainer)] or [one])
@@ -251,7 +252,7 @@ class _Improvement:
         return {"findings": found, "start": self.start, "any_model": self.any_model}
 
     def _nested(self, search: Search) -> FinalFigure | None:
-        """Return the figure by nested folds; None where the time does not suffice."""
+        """Return the accuracies by nested folds; None if the time does not suffice."""
         results = [each for found in search.experiments for each in found.results.values()]
         return nested_folds(
             self.laboratory, partial(OuterFold, self.laboratory), self.images.every, self.timer,
@@ -271,7 +272,7 @@ class _Improvement:
     def _train(self, settings: TrainSettings, name: str, changes: Changes) -> Path:
         """Return a finished run in the folder; an interrupted one with these settings continues.
 
-        A new one continues from the checkpoint of its experiment, if that is there.
+        A new one continues from the checkpoint of its experiment, if there is one.
         """
         number, checkpoint = 1, self.laboratory.checkpoint(changes)
         while True:
@@ -330,7 +331,7 @@ class _Improvement:
 
 
 def _explain(best_run: Path, original: Path, verdict: Verdict, final: FinalFigure) -> None:
-    """Add to the report of the best run what was changed, and the gain."""
+    """Add the changes and the gain to the report of the best run."""
     assert verdict.best is not None
     note = (
         f"kindsight improve chose these settings from experiments on {original.name}: "

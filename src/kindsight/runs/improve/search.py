@@ -39,19 +39,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
-# Shares of the time left after the final training: all one-factor experiments, all exploration.
+# Fractions of the time left after the final training: for one-factor experiments, for all
+# exploration.
 ONE_FACTOR_SHARE = 0.4
 EXPLORATION_SHARE = 0.7
-# Where fewer experiments fit, they are made with a smaller input.
+# If fewer experiments fit, they use a smaller input.
 MIN_EXPERIMENTS = 60
-# Where fewer fit, the first factors are changed together before they are changed one at a time.
+# If fewer fit, the first factors are changed together before they are changed one at a time.
 FEW_EXPERIMENTS, FIRST_FACTORS = 25, 3
-# Where this many fit, two folds are explored in place of one.
+# If this many fit, two folds are explored instead of one.
 TWO_FOLDS = 80
-# Combinations without a better one, and repeated ones, after which the search ends.
+# The search ends after this many combinations without an improvement, or repeated ones.
 PATIENCE = 10
 MAX_REPEATED = 15
-# A training whose best epoch is in this last part may gain from more epochs.
+# A training whose best epoch is after this fraction of its epochs may gain from more epochs.
 STILL_IMPROVING = 0.75
 ESTIMATE_MARGIN = 1.15
 
@@ -66,15 +67,15 @@ class Search:
         Folds that can be held out.
     timer : Timer
     findings : sequence of Diagnosis
-        Of the original.
+        Findings on the original.
     known : mapping of int to FoldResult
-        The original's folds that the run has already.
+        Results of the original's folds that the run already has.
     start : mapping, optional
-        Changes that each experiment has, where the original itself cannot be varied.
+        Changes that each experiment has, if the original itself cannot be varied.
     any_model : bool
         Whether a head on a frozen backbone competes.
     reserve : callable
-        From an experiment's changes to the seconds that must be left for its final training.
+        Takes an experiment's changes, returns the seconds that must be left for its final training.
     on_experiment : callable
         Called with each experiment when it is finished or stopped early.
     """
@@ -100,7 +101,7 @@ class Search:
         self._reserve = reserve or (lambda changes: 0.0)
         self._notify = on_experiment or (lambda experiment: None)
         self._keys: dict[str, str] = {}
-        self._deadline = 0.0  # of the stage, in seconds of the timer used
+        self._deadline = 0.0  # of the stage, in seconds used of the timer
 
     # The stages ---------------------------------------------------------------------------------
 
@@ -127,10 +128,10 @@ class Search:
         return self._confirm(original)
 
     def _reference(self, original: Experiment) -> Experiment:
-        """Return the experiment that the others change one factor of.
+        """Return the reference experiment, of which the others change one factor.
 
-        It is the original; a frozen head where that is allowed and better; the settings that a time
-        budget chose; or the original with a smaller input, where few experiments fit and it is no
+        It is the original; a frozen head if that is allowed and better; the settings that a time
+        budget chose; or the original with a smaller input, if few experiments fit and that is no
         worse.
         """
         settings = self.runs.settings
@@ -167,13 +168,13 @@ class Search:
             self.explored = two
 
     def _several_factors(self, reference: Experiment, factors: Sequence[Factor]) -> None:
-        """Change the first factors together, and train longer while that is better.
+        """Change the first factors together, and train longer while that helps.
 
-        With augmentation, a network learns more slowly: it is trained longer where its last epochs
-        were still its best, even if it is no better than the reference so far.
+        With augmentation, a network learns more slowly. It is trained longer if its last epochs
+        were still its best, even if it is not better than the reference so far.
         """
         changes: Changes | None = dict(reference.changes)
-        # A preset is a combination of its own.
+        # A preset is already a combination.
         single = [factor for factor in factors if factor.name != "preset"]
         for factor in single[:FIRST_FACTORS]:
             changes = {**(changes or {}), **factor.levels[0]}
@@ -193,7 +194,7 @@ class Search:
                     self._try({**reference.changes, **factor.levels[rank]}, "one factor", reference)
 
     def _combine(self, reference: Experiment, factors: Sequence[Factor]) -> None:
-        """Combine the factors that did no harm, by Optuna."""
+        """Combine the harmless factors with Optuna."""
         seed = self.runs.settings.seed
         combinations = Combinations(reference, factors, self.experiments, self.explored, seed)
         if not combinations.space:
@@ -218,7 +219,7 @@ class Search:
                 queue.insert(0, longer)
 
     def _confirm(self, original: Experiment) -> Verdict:
-        """Compare the best experiment with the original, on images that did not select it."""
+        """Compare the best experiment with the original on images not used to select it."""
         best = self.best()
         if best is None or not self._is_better(best, original):
             return no_change("No experiment was clearly better than the original.")
@@ -271,7 +272,7 @@ class Search:
 
         def on_epoch(row: EpochRow | None, epochs: int) -> None:
             nonlocal lowest
-            # A training that has begun may go on after its stage; computing features may not.
+            # A training that has begun may continue after its stage; computing features may not.
             limit = ends if row else min(ends, self._deadline)
             if self.timer.used > limit and experiment.number and (not row or row.epoch < epochs):
                 raise OutOfTime("no time left")
@@ -325,7 +326,7 @@ class Search:
         return accepts(one, other, self.explored)
 
     def _longer(self, experiment: Experiment) -> Changes | None:
-        """Return the experiment with more epochs, where its last epochs were still its best."""
+        """Return the experiment with more epochs, if its last epochs were still its best."""
         result = experiment.results[self.explored[0]]
         if result.best_epoch is None or result.best_epoch < STILL_IMPROVING * result.epochs:
             return None
@@ -337,7 +338,7 @@ class Search:
         return self.timer.estimate(self.runs.of(changes), self.runs.training_images())
 
     def _fitting(self, changes: Changes) -> float:
-        """Return how many experiments as large as this fit into the time left."""
+        """Return the number of experiments of this size that fit into the time left."""
         cost = self._estimate(changes)
         return math.inf if cost == 0 else (self.timer.left - self._reserve(changes)) / cost
 

@@ -35,7 +35,7 @@ __all__ = ["LEARNING_CURVE_FILE", "frozen_trainer", "learning_curve", "run_setti
 LEARNING_CURVE_FILE = "learning_curve.json"
 
 MOST_IMAGES = 12_000
-"""Images that a curve uses at most, drawn at random; more would not make it more precise."""
+"""Maximum number of images for a curve, drawn at random; more would not make it more precise."""
 
 
 def learning_curve(
@@ -50,19 +50,19 @@ def learning_curve(
     """Return the accuracy of a run by number of training images, and the gain of more images.
 
     A head on frozen features is refitted on nested subsets of the images and evaluated on images
-    that were held out: on each image once, in folds, where the run's split was random; on the run's
-    validation and test images where the data came with a split. A run of a network trained by
-    gradient gets the curve of a frozen head on the same images; refitting the network dozens of
-    times would take hours.
+    that were held out: on each image once, in folds, if the run's split was random; on the run's
+    validation and test images if the data came with a split. A run of a network trained by gradient
+    gets the curve of a frozen head on the same images; refitting the network dozens of times would
+    take hours.
 
     Parameters
     ----------
     run : path
         A finished run folder.
     data : str, optional
-        The images, where they have moved since the training.
+        The images, if they have moved since the training.
     workers : int, optional
-        Images run at once while features are computed.
+        Number of images processed at once while features are computed.
     cache : path, optional
         The cache folder.
     write : bool, default=True
@@ -120,10 +120,10 @@ def run_settings(record: RunRecord) -> TrainSettings:
 
 
 def frozen_trainer(record: RunRecord, trainer: Trainer) -> tuple[FrozenTrainer, str]:
-    """Return settings of a frozen head for a run's images, and a sentence about it.
+    """Return settings of a frozen head for a run's images, and a sentence about the head.
 
-    The head is the run's own where it has one; of a network trained by gradient the head is on its
-    backbone, or on the default backbone for a network from scratch.
+    If the run has a frozen head, it is the same. For a network trained by gradient, the head is on
+    its backbone, or on the default backbone for a network from scratch.
     """
     shared: dict[str, Any] = {
         "resize": trainer.resize, "seed": trainer.seed, "value_range": trainer.value_range,
@@ -142,7 +142,7 @@ def frozen_trainer(record: RunRecord, trainer: Trainer) -> tuple[FrozenTrainer, 
 
 
 def _chosen(record: RunRecord, trainer: FrozenTrainer) -> FrozenTrainer:
-    """Return the settings that the run selected within its budget; those requested otherwise."""
+    """Return the settings that the run selected within its budget, else the requested ones."""
     facts = record.bundle.facts.get("settings")
     if not isinstance(facts, dict):
         return trainer
@@ -168,7 +168,7 @@ def _split_as_before(images: FrozenImages, record: RunRecord) -> FrozenImages:
     """Return the images with the run's splits."""
     by_path = {image.path: image.split for image in record.images}
     by_digest = {image.digest: image.split for image in record.images if image.digest}
-    # Images that were moved are found by their content; new ones have no split.
+    # Moved images are found by their content; new ones have no split.
     found = [
         by_digest.get(str(digest)) or by_path.get(path)
         for path, digest in zip(images.dataset.path, images.dataset.digest, strict=True)
@@ -178,7 +178,7 @@ def _split_as_before(images: FrozenImages, record: RunRecord) -> FrozenImages:
     counts = images.dataset.where(split="train").counts()
     if missing := [name for name in record.classes if not counts.get(name)]:
         raise DatasetError(
-            f"The run's training images of {quoted_list(missing, 5)} are not in the data any more. "
+            f"The run's training images of {quoted_list(missing, 5)} are no longer in the data. "
             "Give the folder that they are in now as `data`."
         )
     return images

@@ -26,7 +26,7 @@ class Candidate:
     row : int
         Row of the dataset.
     score : float
-        The higher, the more useful its label.
+        The higher it is, the more useful is the label.
     digest : str
         Content digest.
     hashed : uint64 array (4,)
@@ -45,7 +45,7 @@ class Shortlist:
     Parameters
     ----------
     size : int
-        Most candidates.
+        Maximum number of candidates.
     """
 
     def __init__(self, size: int) -> None:
@@ -58,7 +58,7 @@ class Shortlist:
         self._digests: dict[str, int] = {}
 
     def add(self, candidate: Candidate) -> None:
-        """Add a candidate if its score is among the highest; of copies the highest stays."""
+        """Add a candidate if its score is among the highest; of copies, the highest score stays."""
         full = len(self._heap) == self.size
         if full and (candidate.score, -candidate.row) <= self._heap[0][:2]:
             return
@@ -96,7 +96,7 @@ class Shortlist:
         self._places[place], self._used[place] = None, False
 
     def _copies(self, candidate: Candidate) -> list[int]:
-        """Return the places of the same image, byte for byte or nearly, in any orientation."""
+        """Return the positions of the same image, byte for byte or nearly, in any orientation."""
         found = self._digests.get(candidate.digest)
         if found is not None:
             return [found]
@@ -113,7 +113,7 @@ class Shortlist:
 def selection_space(features: Floats, logits: Floats) -> Floats:
     """Return the vectors in which images are compared: features and logits.
 
-    Features alone choose images that differ in ways that no class depends on; logits alone hardly
+    Features alone choose images that differ in ways on which no class depends; logits alone hardly
     differ between two classes. Both count equally: on other splits than the benchmark's, the gain
     over random images was twice that of features alone.
 
@@ -142,14 +142,15 @@ def select_diverse(vectors: Floats, scores: NDArray[np.floating], count: int) ->
 
     Greedy k-centre selection (Gonzalez 1985), weighted by uncertainty: the first is the candidate
     with the highest score; each next one has the largest product of its score and its squared
-    distance to the nearest chosen one. Every beginning of the order is both uncertain and diverse.
+    distance to the nearest chosen one. Every prefix of the order is therefore both uncertain and
+    diverse.
 
     Parameters
     ----------
     vectors : float32 array (n, width)
         Features of the candidates.
     scores : array (n,)
-        Above 0; the higher, the more useful the label.
+        Above 0; the higher it is, the more useful is the label.
     count : int
         Rows to return; all if there are fewer.
     """

@@ -38,23 +38,24 @@ __all__ = ["Suggestion", "Suggestions", "suggest"]
 
 COUNT = 50
 MOST = 2000
-"""Largest number of suggestions: the features of several times as many images are in memory."""
+"""Maximum number of suggestions; the features of several times as many images are in memory."""
 
 SHORTLIST = 6
 """Candidates for each suggestion, by uncertainty.
 
-With 3 and 15 the gain over random images was the same within noise, with 1 two thirds of it."""
+With 3 and with 15, the gain over random images was the same within noise; with 1, two thirds of
+it."""
 
 UNKNOWN_SHARE = 0.2
-"""Fraction of the suggestions that the classifier calls unknown, at most.
+"""Maximum fraction of the suggestions that the classifier calls unknown.
 
-Some of them are of no class at all, and some show what the labelled images lack."""
+Some of them belong to no class, and some show what the labelled images lack."""
 
 SHOWN_IN_NOTEBOOK = 12
 """Maximum number of images that a notebook shows."""
 
 CHUNK = 512
-"""Predictions that are compared with the training images at once."""
+"""Number of predictions that are compared with the training images at once."""
 
 CERTAIN = 0.5
 """Margin between the two most probable classes from which an image is not called uncertain."""
@@ -69,7 +70,7 @@ class Suggestion:
     rank : int
         From 1, the most useful first.
     path : str
-        As in the dataset.
+        Path in the dataset.
     row : int
         Row of the dataset.
     reason : str
@@ -116,7 +117,7 @@ class Suggestions:
     trained_on : int
         Images left out because the classifier was trained on them or a copy.
     duplicates : int
-        Images left out because a suggested or more useful one is nearly the same.
+        Images left out because they are nearly the same as a suggested or more useful one.
     unknown : int
         Images that the classifier calls unknown.
     problems : tuple of ImageError
@@ -149,7 +150,7 @@ class Suggestions:
         return suggestions_html(self, [(uri, caption) for uri, caption in pairs if uri])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``kindsight suggest --json`` prints."""
+        """Return the output of ``kindsight suggest --json``."""
         return {
             "suggestions": [image.to_dict() for image in self.images],
             "images": len(self.dataset),
@@ -187,7 +188,7 @@ def suggest(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Suggestions:
-    """Return which images to label next: uncertain, different from each other, copies once.
+    """Return images to label next: uncertain, different from each other, without copies.
 
     All images are classified; the most uncertain (the smallest difference between the two highest
     probabilities) are the candidates, and of these a diverse selection in the classifier's feature
@@ -200,11 +201,11 @@ def suggest(
     data : path or ImageDataset
         The images; labels are ignored.
     count : int
-        Images to suggest, at most 2,000.
+        Number of images to suggest, at most 2,000.
     options : DataOptions, optional
         How the data are read.
     workers : int, optional
-        Images run at once; the number of cores by default.
+        Number of images processed at once; the number of cores by default.
     progress : callable, optional
         Called with (stage, done, total); the stages are predict and features.
 
@@ -248,8 +249,8 @@ def suggest(
 class _Pool:
     """The images seen so far: two shortlists, one of known and one of unknown images, and counts.
 
-    - `count`: suggestions wanted.
-    - `trained`: the images of the training, if they are recorded.
+    - `count`: number of wanted suggestions.
+    - `trained`: the training images, if they are recorded.
     """
 
     def __init__(self, count: int, trained: TrainedImages | None) -> None:
@@ -262,7 +263,7 @@ class _Pool:
         self.considered = self.trained_on = self.unknown = 0
 
     def fill(self, predictor: Predictor, dataset: ImageDataset, progress: Progress | None) -> None:
-        """Classify all images and keep the candidates."""
+        """Classify all images and store the candidates."""
         show = progress or _silent
         seen = _Recorder()
         waiting: list[tuple[int, Prediction]] = []
@@ -306,7 +307,7 @@ class _Recorder:
 
     @property
     def needs(self) -> Needs:
-        """What is recorded."""
+        """The data that are recorded."""
         return Needs(digests=True, hashes=True)
 
     def observe(self, rows: NDArray[np.int64], seen: NetworkOutputs) -> None:
@@ -321,7 +322,7 @@ def _choose(
     pool: _Pool, dataset: ImageDataset, bundle: Bundle, count: int, workers: int | None,
     progress: Progress | None,
 ) -> list[int]:  # fmt: skip
-    """Return the rows to suggest: diverse candidates, with some of the unknown between them."""
+    """Return the rows to suggest: diverse candidates, with some unknown ones between them."""
     known = pool.known.candidates()
     strange = [item for item in pool.strange.candidates() if not pool.known.has_copy(item)]
     pool.strange.duplicates += len(pool.strange.candidates()) - len(strange)
@@ -330,7 +331,7 @@ def _choose(
     vectors = _vectors(dataset, [*known, *strange], pool.predictions, bundle, workers, progress)
     scores = np.array([max(item.score, 1e-6) for item in known])
     first = select_diverse(vectors[: len(known)], scores, count)
-    # More than their share only where nothing else is left.
+    # They exceed their fraction only if nothing else is left.
     room = max(pool.most_unknown, count - len(first))
     others = select_diverse(vectors[len(known) :], np.ones(len(strange)), min(room, count))
     rows = [known[place].row for place in first]

@@ -69,14 +69,14 @@ def read_learning_curve(folder: Path) -> LearningCurve | None:
             ),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        why = f"{type(error).__name__}: {error}. Make it again with kindsight learning-curve."
+        why = f"{type(error).__name__}: {error}. Create it again with kindsight learning-curve."
         raise _damaged(path, why) from error
 
 
 def read_uncertainty(
     bundle: Bundle,
 ) -> tuple[RiskCoverage | None, PredictionSets | None, UnknownScore | None]:
-    """Return what a bundle holds on unsure predictions, prediction sets and unknown images.
+    """Return a bundle's data on unsure predictions, prediction sets and unknown images.
 
     Raises BundleError for a damaged entry.
     """
@@ -154,7 +154,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BundleError(f"Could not read {path}: {error.strerror}.") from error
     except ValueError as error:
-        raise _damaged(path, f"{error}. Delete it, or make it again.") from error
+        raise _damaged(path, f"{error}. Delete it, or create it again.") from error
 
 
 def _damaged(path: Path, why: str) -> BundleError:
@@ -162,7 +162,7 @@ def _damaged(path: Path, why: str) -> BundleError:
 
 
 SPLITS = ("test", "validation")
-"""The evaluated splits; the first that a run has gives the headline."""
+"""The evaluated splits; the first one that a run has is shown in the headline."""
 
 MAX_MAPPED = 400
 """Maximum number of images in the feature map."""
@@ -173,7 +173,7 @@ FORMATS = {"large_images": (LARGE, 82), "small_images": (SMALL, 72), "map_images
 Thumbnails: TypeAlias = Mapping[str, Mapping[str, str]]
 
 READ_SIDES = {"large_images": 2 * LARGE, "small_images": 2 * LARGE, "map_images": 40}
-"""Least longer side at which their images are read."""
+"""Minimum longer side at which their images are read."""
 
 
 def report_data(
@@ -184,8 +184,8 @@ def report_data(
 ) -> ReportData:
     """Return the content of a run's report; see :func:`.make_report`.
 
-    - `images`: what :func:`report_thumbnails` returned; they are read if omitted, and an empty
-      mapping leaves them out.
+    - `images`: the result of :func:`report_thumbnails`; they are read if omitted. With an empty
+      mapping, the report has no images.
     """
     facts, bundle = ReportFacts.read(record.folder), record.bundle
     results = summary_of_splits(record)

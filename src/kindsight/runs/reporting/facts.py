@@ -1,4 +1,4 @@
-"""``report.json``: what a run's report needs and no other file of the run folder holds."""
+"""``report.json``: data for a run's report that no other file of the run folder contains."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ReportFacts:
     reference : tuple of Reference
         Published accuracies on the same data.
     features_file : str
-        Name of the feature cache that holds the images of a frozen backbone; empty for others.
+        Name of the feature cache that contains the images of a frozen backbone; empty for others.
     overlays : tuple of Overlay
         Saliency maps of the worst mistakes.
     feature_map : FeatureMap or None
@@ -132,8 +132,8 @@ class ReportFacts:
             return cls.from_dict(_load(path))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise BundleError(
-                f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}). Delete it: the "
-                "report is then made without the facts in it."
+                f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}). Delete it; the "
+                "report is then created without the facts in it."
             ) from error
 
     @classmethod

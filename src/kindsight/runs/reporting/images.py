@@ -28,13 +28,13 @@ Image = NDArray[np.uint8]
 def find_images(
     record: RunRecord, sides: Mapping[str, int], features_file: str, cache: Cache
 ) -> dict[str, Image]:
-    """Return those of some images that can still be found, by content digest.
+    """Return the images that can still be found, by content digest.
 
     Parameters
     ----------
     record : RunRecord
     sides : mapping of str to int
-        By the content digests of the wanted images, the least longer side in pixels.
+        Content digest of each wanted image -> minimum longer side in pixels.
     features_file : str
         Path of the feature cache below the cache folder; empty for none.
     cache : Cache
@@ -42,7 +42,8 @@ def find_images(
     Returns
     -------
     dict of str to uint8 array (height, width, 3)
-        In proportion, at the size of the network's input; smaller where a smaller one will do.
+        In the original proportions, at the size of the network's input, or smaller if that
+        suffices.
     """
     spec, wanted = record.bundle.spec, list(sides)
     found = dict[str, tuple[Image, tuple[int, int]]]()
@@ -70,7 +71,7 @@ def _shrink(spec: InputSpec, side: int) -> int:
 def _from_features(
     cache: Cache, name: str, digests: list[str], shrink: int
 ) -> dict[str, tuple[Image, tuple[int, int]]]:
-    """Return the JPEGs that a table of features holds."""
+    """Return the JPEGs in a table of features."""
     path = cache.folder("features") / Path(name).name
     if not name or not path.is_file():
         return {}

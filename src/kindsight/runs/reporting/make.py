@@ -1,4 +1,4 @@
-"""Make reports and model cards of finished runs, one or several, and their curves as files."""
+"""Create reports and model cards of one or several finished runs, and plots of their curves."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def write_history_figures(history: History, folder: Path) -> tuple[Path, Path]:
     Parameters
     ----------
     history : History
-        At least one epoch.
+        The epochs, at least one.
     folder : pathlib.Path
-        Files of these names in it are replaced.
+        Existing files with these names in it are replaced.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def write_history_figures(history: History, folder: Path) -> tuple[Path, Path]:
     Raises
     ------
     UsageError
-        For a history without epochs.
+        If the history has no epochs.
     """
     png = history.plot().png()
     drawings = [
@@ -69,7 +69,7 @@ def write_learning_rate_figures(
     suggestion : float or None
         The rate to mark.
     folder : pathlib.Path
-        Files of these names in it are replaced.
+        Existing files with these names in it are replaced.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def write_learning_rate_figures(
     Raises
     ------
     UsageError
-        Where there is no step with a finite loss, or rates and losses differ in number.
+        If no step has a finite loss, or rates and losses differ in number.
     """
     from kindsight.training.engine.plots import learning_rate_figure
 
@@ -101,16 +101,16 @@ def side_by_side(
     """Return the content of the page of several runs.
 
     The runs are compared with the first one on the images that all of them held out. If there are
-    none, the page says so and shows the metrics alone.
+    none, the page states it and shows only the metrics.
 
     Raises
     ------
     UsageError
-        For less than two or too many runs, or one that is named twice.
+        If there are fewer than two or too many runs, or one is named twice.
     BundleError
         If a run is not finished or damaged.
     """
-    # The comparison imports the predictor.
+    # Imported here because the comparison imports the predictor.
     from kindsight.report.side_by_side import MAX_RUNS, Difference, SideBySide, run_names
     from kindsight.runs.compare import compare
 
@@ -124,7 +124,7 @@ def side_by_side(
         found = compare(*runs)
     except KindsightError as error:
         return SideBySide(data, notes=(f"The runs were not compared. {_as_typed(str(error))}",))
-    # The page and its sentences have one name for each run.
+    # The page and its sentences use one name for each run.
     named = zip(found.runs, run_names(data), strict=True)
     found = replace(found, runs=tuple(replace(run, name=name) for run, name in named))
     differences = tuple(
@@ -152,7 +152,7 @@ class WrittenReport:
     report : pathlib.Path
         The page.
     model_card : pathlib.Path or None
-        The model card beside it; None for several runs.
+        The model card in the same folder; None for several runs.
     images : int
         Number of images shown.
     data : ReportData or SideBySide
@@ -171,11 +171,11 @@ def make_report(*runs: str | os.PathLike[str], cache: str | os.PathLike[str] | N
     Parameters
     ----------
     *runs : path
-        Run folders. One gives its report, the same page as after its training; several are shown
-        side by side and compared with the first one.
+        Run folders. One gives the same report as its training; several are shown side by side and
+        compared with the first one.
     cache : path, optional
-        The cache folder that holds the runs' images; by default this machine's. Images that it no
-        longer holds are read from the run's data; without both, the page has no images.
+        The cache folder with the runs' images; by default, that of this machine. Images that it no
+        longer has are read from the run's data; if neither exists, the page has no images.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def make_report(*runs: str | os.PathLike[str], cache: str | os.PathLike[str] | N
     Raises
     ------
     UsageError
-        Without a run, or for too many.
+        If there is no run, or too many.
     BundleError
         If a run is not finished, or a file of it is damaged.
     """
@@ -192,7 +192,7 @@ def make_report(*runs: str | os.PathLike[str], cache: str | os.PathLike[str] | N
         raise UsageError("`runs` must name at least one run folder; got none.")
     if len(runs) == 1:
         return render_report(report_data(load_run(runs[0]), cache=cache))
-    # The comparison imports the predictor.
+    # Imported here because the comparison imports the predictor.
     from kindsight.report.side_by_side import render_side_by_side
 
     return render_side_by_side(side_by_side(*runs, cache=cache))
