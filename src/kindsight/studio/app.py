@@ -40,8 +40,8 @@ from kindsight.studio.state.adding import (
     LIMITS,
     add_uploads,
     clean_name,
+    find_new_images,
     import_dataset,
-    look_for_new_images,
 )
 from kindsight.studio.state.listing import image_rows, image_table, select
 from kindsight.studio.studio import Studio
@@ -56,7 +56,7 @@ def predict_image(
 ) -> dict[str, Any]:
     """Return the prediction of a run for the content of an image file.
 
-    - `explain`: with a heat map of what speaks for the most probable class.
+    - `explain`: with a heat map for the most probable class.
     """
     model, shown = studio.model(run), clean_name(name)
     options = Options(explain=explain)
@@ -77,7 +77,7 @@ _UPLOADS = ServerSettings(
 
 FOR_EVER = "private, max-age=31536000, immutable"
 
-_SHOWN_AS_IT_IS = {
+_BROWSER_FORMATS = {
     "JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WebP": "image/webp",
     "BMP": "image/bmp", "AVIF": "image/avif",
 }  # fmt: skip
@@ -87,7 +87,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""Policy of reports: pages of their own, which may do nothing with the studio."""
+"""Content security policy of reports: separate pages without access to the studio."""
 
 
 def create_app(studio: Studio, token: str, port: int) -> Guard:
@@ -97,7 +97,7 @@ def create_app(studio: Studio, token: str, port: int) -> Guard:
     ----------
     studio : Studio
     token : str
-        What its page proves itself with.
+        The token with which its page authenticates itself.
     port : int
         Port that the server listens on.
     """
@@ -201,7 +201,7 @@ def _project(studio: Studio) -> APIRouter:
 
     @router.get("/sources")
     def sources() -> Response:
-        return _json(look_for_new_images(project))
+        return _json(find_new_images(project))
 
     return router
 
@@ -272,7 +272,7 @@ def _images(studio: Studio) -> APIRouter:
     def image_file(image: int) -> Response:
         path, _ = _file_of(studio, image)
         data = read_bytes(path)
-        kind = _SHOWN_AS_IT_IS.get(detect_format(data))
+        kind = _BROWSER_FORMATS.get(detect_format(data))
         if kind is None:
             data, kind = _as_jpeg(data), "image/jpeg"
         return Response(data, media_type=kind, headers={"Cache-Control": FOR_EVER})
@@ -288,7 +288,7 @@ def _images(studio: Studio) -> APIRouter:
 
 
 def _file_of(studio: Studio, image: int) -> tuple[Path, str]:
-    """Return the file of an image and its digest, if it is known; KeyError if there is none."""
+    """Return the file of an image, and its digest if known; KeyError if there is no such image."""
     images = studio.project.images
     if not 0 <= image < len(images):
         raise KeyError(f"There is no image {image}.")

@@ -24,7 +24,7 @@ _CLONE = Path(__file__).parents[3]
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Path]:
-    """Return the files that are served, by address below ``/assets/``."""
+    """Return the files that are served, by path below ``/assets/``."""
     found = {
         f"{name}/{path.relative_to(folder).as_posix()}": path
         for name, folder in _FOLDERS.items()
@@ -35,7 +35,7 @@ def _table() -> dict[str, Path]:
 
 
 def require_assets() -> None:
-    """Raise KindsightError with the command that fetches them where Preact or htm are missing."""
+    """Raise KindsightError, with the command that fetches them, if Preact or htm is missing."""
     if all((SOURCES / "vendor" / name).is_file() for name in _VENDOR):
         return
     cure = "pip install --force-reinstall --no-deps kindsight"
@@ -47,11 +47,11 @@ def require_assets() -> None:
 
 
 def asset(path: str) -> Response:
-    """Return a file of the page; KeyError for another."""
+    """Return a file of the page; KeyError for any other."""
     file = _table().get(path)
     if file is None or not file.is_file():
         raise KeyError("There is no such file.")
-    # Checked again at each visit: another version of kindsight has the same addresses.
+    # Revalidated at each visit: another version of kindsight has the same URLs.
     headers = {"Cache-Control": "no-cache"}
     kind = f"{_TYPES[file.suffix]}; charset=utf-8"
     return Response(file.read_bytes(), media_type=kind, headers=headers)

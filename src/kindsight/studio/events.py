@@ -12,24 +12,24 @@ from typing import Any
 
 __all__ = ["EventLog"]
 
-KEPT = 2000
-"""Events that a page may have missed; one that missed more loads everything again."""
+MAX_EVENTS = 2000
+"""Maximum number of stored events; a page that missed more reloads everything."""
 
 QUIET_SECONDS = 8.0
-"""Time after which a comment is sent: it shows that the connection is alive."""
+"""Seconds without an event after which a comment is sent, to show that the connection is alive."""
 
 
 class EventLog:
     """Numbered events, sent from any thread to all pages that listen.
 
-    An id has the name of this log, so that a page of an earlier server process is recognised: it
-    gets a ``hello`` and loads everything again.
+    An id contains the name of this log, so that a page of an earlier server process is recognised.
+    It gets a ``hello`` and reloads everything.
     """
 
     def __init__(self) -> None:
         self._name = secrets.token_hex(4)
         self._lock = threading.Lock()
-        self._events: deque[tuple[int, str]] = deque(maxlen=KEPT)
+        self._events: deque[tuple[int, str]] = deque(maxlen=MAX_EVENTS)
         self._last = 0
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closed = False
@@ -50,7 +50,7 @@ class EventLog:
         """Yield the events after an id, then new ones as they come.
 
         - `last_id`: the page's ``Last-Event-ID``; empty for a page that has just loaded.
-        - `hello`: the data of the first event for a page that has to load everything.
+        - `hello`: the data of the first event for a page that must load everything.
         """
         changed = asyncio.Event()
         listener = (asyncio.get_running_loop(), changed)

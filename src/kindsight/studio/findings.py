@@ -1,4 +1,4 @@
-"""The findings of the newest check, with the images they are about and their remedies."""
+"""The findings of the newest check, with their images and remedies."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CHECKS_FOLDER = "checks"
 
 MAX_BYTES = 512 * 2**20
 SHOWN = 200
-"""Findings of a check that are listed one by one."""
+"""Maximum number of findings of a check that are listed one by one."""
 
 _DUPLICATES = ("KS301", "KS302", "KS303", "KS304", "KS305", "KS401", "KS402", *LEAKAGE)
-"""Findings about images with the same content, of which one is enough."""
+"""Checks that find images with the same content, of which one is enough."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ class _Corrections:
 
     @property
     def title(self) -> str:
-        """What is done: ``Exclude 3 images, relabel 2 images``."""
+        """Title of the action: ``Exclude 3 images, relabel 2 images``."""
         alone = len(self.groups.keys() - self.labels.keys())
         parts = [
             f"exclude {amount(len(self.excluded), 'image')}" * bool(self.excluded),
             f"relabel {amount(len(self.labels), 'image')}" * bool(self.labels),
-            f"treat {amount(alone, 'similar image')} as belonging together" * bool(alone),
+            f"group {amount(alone, 'similar image')}" * bool(alone),
         ]
         text = ", ".join(filter(None, parts))
         return text[:1].upper() + text[1:]
 
 
 class FindingsOfProject:
-    """The findings of a project's newest check, as they stand after the changes since.
+    """The findings of a project's newest check, updated by the changes since.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class FindingsOfProject:
         self._flags_revision = -1
 
     def load(self, facts: Mapping[str, Any] | None) -> None:
-        """Take the findings of a check.
+        """Load the findings of a check.
 
         - `facts`: ``folder``, ``time``, ``full``, ``revision``, ``table`` of a finished check; None
           if there is none.
@@ -107,11 +107,11 @@ class FindingsOfProject:
 
     @property
     def checked(self) -> bool:
-        """Whether there are findings, or a check that found nothing."""
+        """Whether there is a finished check."""
         return self._facts is not None
 
     def flags(self) -> dict[int, list[str]]:
-        """Return the codes of the open findings of each image that has some, by its id."""
+        """Return the codes of the open findings of each image with findings, by id."""
         with self._project.lock:
             if self._flags_revision != self._project.revision:
                 self._flags, ids = {}, self._ids()
@@ -154,13 +154,13 @@ class FindingsOfProject:
         }  # fmt: skip
 
     def report(self) -> Path | None:
-        """Return the file of the command's own report."""
+        """Return the file of the command's report."""
         if self._facts is None:
             return None
         return self._project.folder / str(self._facts["folder"]) / "report.html"
 
     def apply(self) -> Change:
-        """Make all corrections of the check's own corrected table, as one change."""
+        """Apply all corrections of the check's corrected table, as one change."""
         with self._project.lock:
             found = self._corrections()
             if not found.total:
@@ -171,7 +171,7 @@ class FindingsOfProject:
             )
 
     def _corrections(self) -> _Corrections:
-        """Return what the corrected table of the check changes in the project now."""
+        """Return the changes that the check's corrected table would make in the project now."""
         found, columns = _Corrections({}, {}, {}), self._project.images
         ids = self._ids()
         for row in self._corrected:
@@ -216,7 +216,7 @@ class FindingsOfProject:
         return bool(used)
 
     def _agree(self, code: str, images: list[int]) -> bool:
-        """Return whether a conflict of labels is over."""
+        """Return whether a conflict of labels has been resolved."""
         columns = self._project.images
         return code in ("KS401", "KS402") and len(set(columns.label[images].tolist())) == 1
 
@@ -312,13 +312,13 @@ def _images_of(finding: Mapping[str, Any], ids: Mapping[str, int]) -> list[int]:
 
 
 def _require_valid(part: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError for a check that is not as the command writes it."""
+    """Raise KeyError, TypeError or ValueError if a check does not have the command's format."""
     if part["code"] not in checks:
         raise KeyError(part["code"])
     for finding in part["findings"]:
         names = [*finding["paths"], finding["message"]]
         if not all(isinstance(name, str) for name in names):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not a text")
         if finding["severity"] not in ("error", "warning", "note"):
             raise ValueError(finding["severity"])
         if not isinstance(finding["rows"], list):
@@ -330,7 +330,8 @@ def _require_valid(part: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
 def _rows(path: Path, folder: str) -> list[dict[str, str]]:
     """Return the changed rows of a corrected table, without those that need a decision.
 
-    - `folder`: of the table, from that of the project; paths in the result are from the latter.
+    - `folder`: the table's folder, relative to the project's; paths in the result are relative to
+      the project's.
     """
     with path.open("rb") as file:
         data = file.read(MAX_BYTES)

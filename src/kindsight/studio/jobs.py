@@ -1,9 +1,9 @@
 """Jobs: the commands check, train and export as processes, one at a time.
 
-A job is a folder with its command, its output and its state, so that it outlives the server: a
-process that still runs when the studio is opened again is found by the lock that it holds, and one
-that ended in between is judged by its output. A process is stopped with SIGTERM, which acts
-as Ctrl-C; on Windows, it ends at once, and its command continues all the same.
+A job is a folder with its command, its output and its state, so that it outlives the server. A
+process that is still running when the studio is opened again is recognised by the lock that it
+holds; the result of one that has ended is read from its output. A process is stopped with SIGTERM,
+which acts like Ctrl-C. On Windows, it ends at once, but the command can be continued as well.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ __all__ = ["Job", "Jobs"]
 
 POLL_SECONDS = 0.2
 KILL_SECONDS = 120.0
-"""Time after which a process that was asked to stop is killed: with a time budget, it finishes."""
+"""Seconds after which a stopped process is killed; with a time budget, it needs time to finish."""
 
 CLOSE_SECONDS = 20.0
-"""Time for which a studio that is stopped waits for its job, which otherwise runs on."""
+"""Seconds for which a stopped studio waits for its job; after that, the job runs on."""
 
 MAX_OUTPUT = 64 * 2**20
-"""Bytes of a command's result that are read."""
+"""Maximum bytes of a command's result that are read."""
 
 MAX_LINE = 2**20
 LOCK_VARIABLE = "KINDSIGHT_JOB_LOCK"
-"""Environment variable: the file that a command locks until it ends, where it inherits no lock."""
+"""Environment variable with the file that a command locks until it ends, if it inherits no lock."""
 
 LOG_LINES, LOG_WIDTH = 200, 500
 MOST_EPOCHS = 10_000
 MOST_JOBS = 500
-"""Jobs that are listed."""
+"""Maximum number of listed jobs."""
 
 ENDED = ("done", "failed", "stopped", "interrupted")
 ACTIVE = ("queued", "running", "stopping")
@@ -63,7 +63,7 @@ class Job:
     Parameters
     ----------
     folder : pathlib.Path
-        Of the job.
+        Folder of the job.
     facts : dict
         ``id``, ``kind``, ``title``, ``arguments``, ``created``, ``state``, ``started``, ``ended``,
         ``pid``, ``error``, ``run``, ``details``: the content of ``job.json``.
@@ -76,7 +76,7 @@ class Job:
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.result: Any = None
         self.stops = 0
-        """How often it was asked to stop."""
+        """Number of requests to stop it."""
         self._read = 0
         self._partial = b""
 
@@ -115,7 +115,7 @@ class Job:
         return shape
 
     def read_progress(self) -> list[dict[str, Any]]:
-        """Read what the command wrote since the last time; return its new epochs."""
+        """Read the command's new output; return its new epochs."""
         try:
             with (self.folder / "stderr.txt").open("rb") as file:
                 file.seek(self._read)
@@ -130,7 +130,7 @@ class Job:
         return epochs
 
     def _take(self, line: bytes) -> dict[str, Any] | None:
-        """Take a line of standard error; return the epoch in it, if there is one."""
+        """Process a line of standard error; return the epoch in it, if there is one."""
         text = line.decode("utf-8", "replace")
         found = None
         if text.startswith('{"'):
@@ -152,7 +152,7 @@ class Job:
         return None
 
     def holds_lock(self) -> bool:
-        """Return whether the process of the job runs, by the lock that it holds."""
+        """Return whether the process of the job is running: then it holds the lock."""
         if not (self.folder / "lock").exists():
             return False
         try:
@@ -164,7 +164,7 @@ class Job:
             return False
 
     def read_result(self) -> Any:
-        """Return what the command printed with --json; None if it printed nothing whole."""
+        """Return the command's output with --json; None if it is missing or incomplete."""
         try:
             return read_json(self.folder / "stdout.json", MAX_OUTPUT)
         except (OSError, ValueError):
@@ -179,10 +179,9 @@ class Jobs:
     project_folder : pathlib.Path
         Folder in which the commands run.
     folder : pathlib.Path
-        Of the jobs.
+        Folder of the jobs.
     before : callable
-        Called before a command is started: brings dataset.csv up to date, and returns the
-        project's revision.
+        Called before a command is started; updates dataset.csv and returns the project's revision.
     changed : callable
         Called with a job whose state or progress changed, and its new epochs.
     ended : callable
@@ -207,11 +206,11 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="kindsight-jobs", daemon=True)
 
     def start(self) -> None:
-        """Begin to run jobs."""
+        """Start to run jobs."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the running job, as by Ctrl-C: its command continues where it was stopped."""
+        """Stop the running job, as by Ctrl-C; it can be continued later."""
         self._closing = True
         self._wake.set()
         if self._thread.is_alive():
@@ -232,7 +231,7 @@ class Jobs:
     def submit(
         self, kind: str, title: str, arguments: Sequence[str], run: str | None = None
     ) -> Job:
-        """Queue a command; DatasetError if the same kind of job is queued or runs."""
+        """Queue a command; DatasetError if a job of the same kind is queued or running."""
         with self._lock:
             if any(j.facts["kind"] == kind and j.state in ACTIVE for j in self._jobs.values()):
                 raise DatasetError(f"Another {kind} job is running. Stop it, or wait.")
@@ -251,15 +250,15 @@ class Jobs:
         return job
 
     def again(self, number: int) -> Job:
-        """Queue the same command again: what it has computed is not computed again."""
+        """Queue the same command again; it continues from its stored results."""
         job = self.get(number)
         if job.state in ACTIVE:
-            raise DatasetError("The job still runs. Stop it, or wait.")
+            raise DatasetError("The job is still running. Stop it, or wait.")
         facts = job.facts
         return self.submit(facts["kind"], facts["title"], job.arguments, facts["run"])
 
     def stop(self, number: int) -> Job:
-        """Stop a job that runs, or take back one that is queued.
+        """Stop a running job, or cancel a queued one.
 
         A training with a time budget then finishes with the best epoch so far; stopped again, it
         ends at once.
@@ -281,7 +280,7 @@ class Jobs:
         while not self._closing:
             with self._lock:
                 waiting = [j for j in self._jobs.values() if j.state in ACTIVE]
-                # One that a killed server left running comes first.
+                # A job that a killed server left running comes first.
                 waiting.sort(key=lambda j: (j.state == "queued", j.id))
             if waiting:
                 self._run(waiting[0])
@@ -329,7 +328,8 @@ class Jobs:
             if asked and self._closing and time.monotonic() - asked[0] > CLOSE_SECONDS:
                 return
             if (self._closing and not asked) or job.stops > len(asked):
-                # The second signal ends a training at once that would finish with its best epoch.
+                # The second signal ends a training at once; after the first, it finishes with its
+                # best epoch.
                 asked.append(time.monotonic())
                 _signal(job, signal.SIGTERM)
             elif asked and time.monotonic() - asked[0] > KILL_SECONDS:
@@ -369,7 +369,7 @@ class Jobs:
         return job.holds_lock()
 
     def _load(self) -> dict[int, Job]:
-        """Read the jobs of the folder; those that are damaged are left out."""
+        """Read the jobs of the folder; damaged ones are left out."""
         found = dict[int, Job]()
         folders = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         for folder in folders[-MOST_JOBS:]:
@@ -395,10 +395,10 @@ def _size(folder: Path) -> int:
 
 
 def _inherited(lock: IO[bytes]) -> dict[str, Any]:
-    """Lock a file for the process that inherits it; return how it does so.
+    """Lock a file for a process to inherit; return the arguments with which the process does so.
 
-    The lock lasts as long as the process: a later server knows by it whether the process runs. On
-    Windows, the process locks the file itself, by :data:`LOCK_VARIABLE`.
+    The lock lasts as long as the process, so that a later server can detect that the process is
+    running. On Windows, the process locks the file itself, by :data:`LOCK_VARIABLE`.
     """
     if sys.platform == "win32":
         return {}
@@ -426,7 +426,7 @@ def _kill(job: Job) -> None:
 
 
 def _error_of(job: Job, process: subprocess.Popen[bytes] | None) -> str:
-    """Return what a command without a result said; empty if it was killed, or stopped by others."""
+    """Return the error message of a command without a result; empty if it was killed or stopped."""
     lines = [line for line in job.log if line.startswith("kindsight: ")]
     if lines and not lines[-1].startswith("kindsight: stopped."):
         return "\n".join(lines[-3:])

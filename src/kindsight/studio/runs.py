@@ -38,13 +38,13 @@ RUNS_FOLDER = "runs"
 MOST_RUNS = 500
 MOST_MISTAKES = 500
 TOP = 5
-"""Probabilities of a mistake."""
+"""Number of probabilities shown for a mistake."""
 
 MAX_PROOF_BYTES = 2**24
 
 
 def run_folder(project: Path, name: str) -> Path:
-    """Return the folder of a run; KeyError for a name that is none."""
+    """Return the folder of a run; KeyError if there is no such run."""
     folder = project / RUNS_FOLDER / name
     if name in ("", ".", "..") or "/" in name or "\\" in name or not folder.is_dir():
         raise KeyError(f"There is no run {name!r}.")
@@ -112,7 +112,7 @@ def _read_summary(folder: Path, changed: float) -> RunSummary:
 
 
 def describe_run(project: Path, name: str, ids: Mapping[str, int]) -> RunShape:
-    """Return everything about a finished run.
+    """Return all data of a finished run for the page.
 
     - `ids`: the images' ids by path.
 
@@ -214,7 +214,7 @@ def _command(record: RunRecord) -> str:
 
 
 def _diagnosis(record: RunRecord) -> list[dict[str, Any]]:
-    """Return the findings of a run, each with the trainings that its remedies are."""
+    """Return the findings of a run, each with the trainings that apply its remedies."""
     settings = {} if record.settings is None else record.settings.to_dict()
     found = []
     for finding in read_findings(record.folder) or ():

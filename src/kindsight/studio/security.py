@@ -1,4 +1,4 @@
-"""Access to the studio: only for the page that it served itself, on this machine."""
+"""Access control: only the studio's own page, on this machine, may use its API."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Headers of every answer that has none of its own."""
+"""Headers of every response that does not set them itself."""
 
 TOKEN_HEADER = "x-kindsight-token"
 
 _BY_COOKIE = ("/api/thumbnails/", "/api/images/", "/api/events", "/api/reports/", "/api/exports/")
-"""What a browser requests without headers of the page: the cookie is enough, for GET."""
+"""Paths that a browser requests without the page's headers: the cookie is enough, for GET."""
 
 _REFUSED = (
     "<!doctype html><meta charset=utf-8><title>kindsight studio</title><p>This page belongs to "
@@ -48,7 +48,7 @@ _REFUSED = (
 def load_token(path: Path) -> str:
     """Return the token of a project, the same after a restart, so that an open page still works.
 
-    It is made, in a file that only this user may read, if there is none.
+    If there is none, it is created in a file that only this user may read.
     """
     try:
         token = path.read_text("ascii").strip()
@@ -65,12 +65,14 @@ def load_token(path: Path) -> str:
 
 
 class Guard:
-    """An ASGI application that passes on what the studio's own page requests.
+    """An ASGI application that only forwards requests of the studio's own page.
 
-    - The Host must be this machine's: a name that a foreign server made to lead here is refused.
-    - The Origin, if there is one, must be the studio's, and Sec-Fetch-Site no other site.
-    - The page needs the token once in its address, which becomes a cookie; the API needs it as a
-      header.
+    - The Host must be this machine's; a domain that resolves to this machine is rejected (DNS
+    rebinding).
+    - The Origin, if there is one, must be the studio's, and Sec-Fetch-Site must not be another
+    site.
+    - The page needs the token once in its URL, which becomes a cookie; the API needs it as a
+    header.
     - A body must not be larger than `most_bytes`.
 
     Parameters
@@ -91,7 +93,7 @@ class Guard:
         self._origins = {f"http://{host}" for host in self._hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or refuse a request."""
+        """Respond to a request or reject it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -104,7 +106,7 @@ class Guard:
         await self._app(scope, _limited(receive, self._most_bytes), _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return the answer to a request that is not passed on; None for one that is."""
+        """Return the response to a rejected request; None if it is accepted."""
         path = str(scope["path"])
         if why := self._foreign(path, str(scope["method"]), headers):
             return JSONResponse({"detail": why}, 403)
@@ -121,12 +123,12 @@ class Guard:
         return JSONResponse({"detail": "The token is missing or wrong. Reload the page."}, 403)
 
     def _foreign(self, path: str, method: str, headers: Headers) -> str:
-        """Return why a request is not from the studio's own page; empty for one that may be."""
+        """Return why a request cannot be from the studio's own page; empty if it can."""
         if headers.getlist("host") not in [[host] for host in self._hosts]:
             return "The address must be 127.0.0.1 or localhost."
         origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "same-origin")
-        # A link to the page may be anywhere, and an address may be typed.
+        # A link to the page may be on any site, and its URL may be typed.
         followed = method == "GET" and (site == "none" or not path.startswith("/api/"))
         if (origin is not None and origin not in self._origins) or not (
             site == "same-origin" or followed
@@ -137,7 +139,7 @@ class Guard:
     def _page_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
         if self._is_token(query.get("token", [""])[0]):
-            # The token is not left in the address, where others could read it.
+            # The token is removed from the URL, where others could read it.
             answer = RedirectResponse(str(scope["path"]), 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
             return answer
@@ -162,7 +164,7 @@ def _length(headers: Headers) -> int:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """Return a receiver that ends a request with more bytes than its header said."""
+    """Return a receiver that ends a request with more bytes than its header states."""
     seen = 0
 
     async def limited() -> Message:

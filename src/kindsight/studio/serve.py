@@ -21,15 +21,15 @@ __all__ = ["DEFAULT_PORT", "bind_port", "serve"]
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8710
-"""The same port after a restart: an open page still works."""
+"""The same port after a restart, so that an open page still works."""
 
 STOP_SECONDS = 3
 
 
 def bind_port(port: int | None) -> socket.socket:
-    """Return a socket that is bound on this machine alone.
+    """Return a socket that is bound to this machine only.
 
-    - `port`: None for :data:`DEFAULT_PORT`, or a free one if that is in use; 0 for a free one.
+    - `port`: None for :data:`DEFAULT_PORT`, or a free port if that is in use; 0 for a free port.
     """
     if port is not None:
         return bind(HOST, port)
@@ -54,7 +54,7 @@ class _Server(uvicorn.Server):
 def serve(studio: Studio, listener: socket.socket, ready: Callable[[str], None]) -> None:
     """Serve a studio until it is stopped, then close it.
 
-    - `ready`: called with the address, which holds the token, once pages can be loaded.
+    - `ready`: called with the URL, which contains the token, once pages can be loaded.
     """
     port = listener.getsockname()[1]
     token = load_token(hidden_folder(studio.folder) / "token")

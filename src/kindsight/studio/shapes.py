@@ -1,13 +1,13 @@
-"""The JSON of the studio's API: requests and answers.
+"""The JSON of the studio's API: requests and responses.
 
-Every path begins with ``/api``. Images are named by ids: whole numbers from 0 that stay the same as
-long as the project exists. Every change is answered with :class:`Change`. An error is answered with
-``{"detail": sentence}``: 400 (a wrong request), 403 (not from the studio's page), 404 (no such
+Every path begins with ``/api``. Images are named by ids: integers from 0 that stay the same as long
+as the project exists. The response to every change is a :class:`Change`. The response to an error
+is ``{"detail": sentence}``: 400 (a wrong request), 403 (not from the studio's page), 404 (no such
 image, job or run), 409 (not now), 413 (too large), 500.
 
-The token that the page holds (``<meta name="kindsight-token">``) is the header
-``X-Kindsight-Token`` of every request. For what a browser requests without headers (images,
-thumbnails, heat maps, reports, ``/api/events``), the cookie that comes with the page is enough.
+The token of the page (``<meta name="kindsight-token">``) is the header ``X-Kindsight-Token`` of
+every request. For requests that a browser sends without custom headers (images, thumbnails, heat
+maps, reports, ``/api/events``), the cookie that comes with the page is enough.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
 ]  # fmt: skip
 
 MOST_IDS = 1_000_000
-"""Images that one request may name."""
+"""Maximum number of images that one request may name."""
 
 LONGEST_NAME = 100
-"""Characters of the name of a class."""
+"""Maximum number of characters of the name of a class."""
 
 Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_IDS)]
 ClassName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
@@ -89,7 +89,7 @@ class ExcludeRequest(_Request):
 
 
 class ImportRequest(_Request):
-    """``POST /api/import``: a folder or table on this machine, opened where it is."""
+    """``POST /api/import``: a folder or table on this machine, which is used in place."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -103,7 +103,7 @@ class CheckRequest(_Request):
 class TrainRequest(_Request):
     """``POST /api/train``: null for the default of ``kindsight train``.
 
-    ``POST /api/train/preview`` answers ``{"command": ...}`` and starts nothing.
+    ``POST /api/train/preview`` returns ``{"command": ...}`` and starts nothing.
 
     `options` are further options of a training by name, as in a finding's remedies.
     """
@@ -114,7 +114,7 @@ class TrainRequest(_Request):
 
 
 class ExportRequest(_Request):
-    """``POST /api/export``: formats as of ``kindsight export --to``."""
+    """``POST /api/export``: formats as for ``kindsight export --to``."""
 
     run: Annotated[str, Field(min_length=1, max_length=255)]
     to: Annotated[list[Annotated[str, Field(max_length=40)]], Field(min_length=1, max_length=20)]
@@ -142,18 +142,18 @@ class Filters(BaseModel):
 
 
 class Change(TypedDict):
-    """The answer to a change: `POST` of classes, label, exclude, undo, redo, import, apply."""
+    """The response to a change: `POST` of classes, label, exclude, undo, redo, import, apply."""
 
     revision: int
-    """Number of changes so far, those undone included; it only rises."""
+    """Number of changes so far, including undone ones; it only increases."""
     changed: int
-    """Images that changed."""
+    """Number of images that changed."""
     title: str
-    """What was done, for the undo button: ``Label 12 images 'cat'``."""
+    """Title of the change, for the undo button: ``Label 12 images 'cat'``."""
     command: str
-    """A command that does the same; a comment (``# ...``) where there is none."""
+    """A command that does the same; a comment (``# ...``) if there is none."""
     undo: str | None
-    """Title of what ``POST /api/undo`` undoes next."""
+    """Title of the change that ``POST /api/undo`` undoes next."""
     redo: str | None
 
 
@@ -162,7 +162,7 @@ class ProjectClass(TypedDict):
 
     name: str
     images: int
-    """Images with this label that are not excluded."""
+    """Number of images with this label that are not excluded."""
     excluded: int
 
 
@@ -170,13 +170,13 @@ class Totals(TypedDict):
     """Numbers of images."""
 
     images: int
-    """All images, excluded ones included."""
+    """All images, including excluded ones."""
     labelled: int
     unlabelled: int
     excluded: int
-    """`labelled` and `unlabelled` are without these."""
+    """`labelled` and `unlabelled` do not count these."""
     splits: dict[str, int]
-    """Images that came with a split: train, validation, test; without excluded ones."""
+    """Images with a given split: train, validation, test; without excluded ones."""
 
 
 class ProjectShape(Totals):
@@ -185,7 +185,7 @@ class ProjectShape(Totals):
     name: str
     folder: str
     data: str | None
-    """The folder or table whose images are used where they are."""
+    """The folder or table whose images are used in place."""
     version: str
     revision: int
     classes: list[ProjectClass]
@@ -207,7 +207,7 @@ class ProjectShape(Totals):
 
 
 class Source(TypedDict):
-    """``GET /api/sources``: a folder or table whose images are used where they are.
+    """``GET /api/sources``: a folder or table whose images are used in place.
 
     ``POST /api/import`` with its path adds the new images.
     """
@@ -215,7 +215,7 @@ class Source(TypedDict):
     path: str
     name: str
     new: int
-    """Images in it that are not in the project."""
+    """Number of its images that are not in the project."""
 
 
 class ImageRow(TypedDict):
@@ -225,7 +225,7 @@ class ImageRow(TypedDict):
     name: str
     """The file's own name, or its path in the dataset."""
     path: str
-    """As in dataset.csv."""
+    """Path as in dataset.csv."""
     label: str | None
     excluded: bool
     split: str | None
@@ -236,11 +236,11 @@ class ImageRow(TypedDict):
     size: int
     """Bytes."""
     added: bool
-    """Whether the studio holds a copy in ``images/``."""
+    """Whether the studio has a copy in ``images/``."""
 
 
 class Images(TypedDict):
-    """``GET /api/images`` with :class:`Filters`: a piece of the images that pass them."""
+    """``GET /api/images`` with :class:`Filters`: a page of the images that pass them."""
 
     total: int
     images: list[ImageRow]
@@ -280,14 +280,14 @@ class UploadProblem(TypedDict):
     name: str
     reason: str
     id: NotRequired[int]
-    """The image that has the same content, for a duplicate."""
+    """For a duplicate, the image with the same content."""
 
 
 class Added(Change):
     """``POST /api/images``: multipart files named ``files``; fields ``label``, ``source``.
 
     The name of a file may have folders (``cats/1.jpg``). With `label`, all get it, and it becomes a
-    class if it is none. With ``label_from=folder``, the label is the name of the file's own
+    class if it is new. With ``label_from=folder``, the label is the name of the file's own
     folder. `source` is a word for the journal: drop, folder, webcam. Uploads with the same text
     `batch` are undone at once.
     """
@@ -298,7 +298,7 @@ class Added(Change):
 
 
 class JobShape(TypedDict):
-    """``GET /api/jobs``: newest first; the answer to a ``POST`` that starts a job.
+    """``GET /api/jobs``: newest first; the response to a ``POST`` that starts a job.
 
     ``DELETE /api/jobs/{id}`` stops one, ``POST /api/jobs/{id}/continue`` runs the same command
     again: it continues. ``GET /api/jobs/{id}`` has `log` and `epochs`, too.
@@ -309,7 +309,7 @@ class JobShape(TypedDict):
     title: str
     command: str
     state: Literal["queued", "running", "stopping", "done", "failed", "stopped", "interrupted"]
-    """stopped: by the user; interrupted: the process ended with the machine or was killed."""
+    """stopped: by the user; interrupted: the process was killed or the machine stopped."""
     created: float
     """Seconds since 1970; also `started`, `ended`."""
     started: float | None
@@ -324,8 +324,8 @@ class JobShape(TypedDict):
     run: str | None
     """Name of the run that a training made or an export used."""
     result: Any
-    """What the command printed with --json, when it is done: a training's accuracy, an export's
-    table; shortened for a check."""
+    """Output of the finished command with --json: a training's accuracy, an export's table;
+    shortened for a check."""
     epochs: NotRequired[list[dict[str, Any]]]
     """Rows of the training's history: epoch, phase, loss, accuracy, val_loss, val_accuracy."""
     log: NotRequired[list[str]]
@@ -378,7 +378,7 @@ class Findings(TypedDict):
 
     checked: float | None
     revision: int
-    """Of the project when the check began."""
+    """Revision of the project when the check began."""
     full: bool
     images: int
     counts: dict[str, int]
@@ -389,7 +389,7 @@ class Findings(TypedDict):
     actions: list[FindingAction]
     """All corrections that ``kindsight check --apply`` makes, at once."""
     report: str | None
-    """Address of the command's own report."""
+    """URL of the command's report."""
 
 
 class RunSummary(TypedDict):
@@ -402,7 +402,7 @@ class RunSummary(TypedDict):
     images: int
     classes: int
     split: str | None
-    """The split that the accuracy is of."""
+    """The split of the accuracy."""
     accuracy: float | None
     interval: list[float] | None
     """95% confidence interval: low, high."""
@@ -420,7 +420,7 @@ class Mistake(TypedDict):
     prediction: str
     confidence: float
     probabilities: dict[str, float]
-    """Of the five most probable classes."""
+    """Probabilities of the five most probable classes."""
 
 
 class RunShape(RunSummary):
@@ -440,7 +440,7 @@ class RunShape(RunSummary):
     mistakes: list[Mistake]
     """The most confident first; at most 500."""
     wrong: int
-    """All mistakes."""
+    """Number of all mistakes."""
     diagnosis: list[dict[str, Any]]
     """Findings: code, title, severity, message, evidence, commands; `trainings`: for each remedy
     that changes options, the body of a ``POST /api/train``."""
@@ -449,7 +449,7 @@ class RunShape(RunSummary):
     uncertainty: dict[str, Any]
     """``unsure``, ``unknown``: thresholds or null; ``sets``: whether there are prediction sets."""
     report: str | None
-    """Address of the run's report."""
+    """URL of the run's report."""
     exports: list[dict[str, Any]]
     """As ``GET /api/exports``: run, format, folder, main (a file), files, bytes, status, faults,
     proof, command. ``GET /api/exports/{run}/{format}/{file}`` downloads a file."""

@@ -1,4 +1,4 @@
-"""The studio: a project with its jobs, findings, runs and events, behind one object."""
+"""The studio: one object for a project with its jobs, findings, runs and events."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from kindsight.training.option_rules import read_option
 __all__ = ["Studio", "open_folder"]
 
 WRITE_SECONDS = 0.5
-"""Time between a change and the table that has it: several quick changes are written at once."""
+"""Seconds from a change to the update of the table: several quick changes are written at once."""
 
 LOADED_MODELS = 2
-"""Classifiers that are kept in memory to be tried."""
+"""Maximum number of classifiers in memory for trying them."""
 
 
 def open_folder(given: Path, data: str | None = None) -> tuple[Path, str | None]:
-    """Return the folder of the project for the argument of the command, and data to begin with.
+    """Return the project folder for the command's argument, and the data to start with.
 
-    A project, a new folder or an empty one is the project's own. The project of a folder of images
-    or a table is beside it, as ``photos-studio``, since the folder or table is never changed.
+    A project, a new folder or an empty one is the project folder itself. For a folder of images or
+    a table, it is a folder beside it, such as ``photos-studio``, since the data are never changed.
 
     Raises
     ------
     UsageError
-        For a file that is no table, or `data` with a folder of images.
+        If a file is not a table, or `data` is given with a folder of images.
     """
     check_local(given, "The folder of a project")
     if is_project(given):
@@ -73,7 +73,7 @@ def open_folder(given: Path, data: str | None = None) -> tuple[Path, str | None]
 
 
 def is_project(folder: Path) -> bool:
-    """Return whether a folder is that of a studio's project, which may be without a change yet."""
+    """Return whether a folder is a studio project, which may have no changes yet."""
     return (folder / JOURNAL_FILE).is_file() or (folder / ".studio").is_dir()
 
 
@@ -82,14 +82,14 @@ def _has_files(folder: Path) -> bool:
 
 
 class Studio:
-    """A project with everything that the page shows.
+    """A project with all data that the page shows.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Of the project; created if it does not exist.
+        Folder of the project; created if it does not exist.
     data : str, optional
-        A folder or table whose images are added where they are.
+        A folder or table whose images are added and used in place.
     thumbnails : Thumbnails, optional
 
     Raises
@@ -137,7 +137,7 @@ class Studio:
         self._writer = threading.Thread(target=self._write, name="kindsight-table", daemon=True)
 
     def start(self) -> None:
-        """Begin to run jobs and to write the table."""
+        """Start to run jobs and to write the table."""
         self._writer.start()
         self.jobs.start()
 
@@ -153,7 +153,7 @@ class Studio:
         self.thumbnails.close()
         self._lock.release()
 
-    # What the page shows
+    # Data for the page
 
     def describe(self) -> ProjectShape:
         """Return the project for the page."""
@@ -324,14 +324,14 @@ def _make_folder(folder: Path) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"Could not create the project folder {folder} ({error.strerror}). Name another one "
-            "that can be written, and give the images as `data`."
+            f"Could not create the project folder {folder} ({error.strerror}). Give a writable "
+            "folder, and the images as `data`."
         ) from error
     return created
 
 
 def _remove_new(folder: Path) -> None:
-    """Delete the folder of a project that could not be begun, with what the studio wrote."""
+    """Delete the folder of a project that could not be started, with the studio's files."""
     for path in (*(folder / ".studio").glob("*"), folder / TABLE_FILE, folder / JOURNAL_FILE):
         path.unlink(missing_ok=True)
     for path in (folder / ".studio", folder):
@@ -342,7 +342,7 @@ def _remove_new(folder: Path) -> None:
 
 
 def _formats() -> list[dict[str, str]]:
-    """Return the formats of an export, each with what installs it where that is missing."""
+    """Return the formats of an export, each with the command that installs it if it is missing."""
     found = []
     for name, target in TARGETS.items():
         needs = f"pip install 'kindsight[{target.extra}]'" if _is_missing(target.extra) else ""
@@ -361,7 +361,7 @@ def _is_missing(extra: str | None) -> bool:
 
 
 def _short(value: Any) -> Any:
-    """Return an evaluation without its long parts."""
+    """Return an evaluation without its long fields."""
     if not isinstance(value, dict):
         return value
     kept = ("images", "accuracy", "accuracy_interval", "log_loss", "ece")

@@ -1,1 +1,1 @@
-"""Web pages: kindsight's own JavaScript, and where that of others is."""
+"""Web pages: kindsight's JavaScript, and the location of third-party JavaScript."""

@@ -1,7 +1,7 @@
-"""The JavaScript of pages: our modules joined into one script; LiteRT.js, which runs networks.
+"""The JavaScript of pages: kindsight's modules as one script; LiteRT.js, which runs networks.
 
 LiteRT.js is from npm and never in the repository. The build of a wheel puts it into the folder
-``vendor/litert``, and ``make`` into that of a clone (see ``hatch_build.py``).
+``vendor/litert``; ``make`` does so in a clone (see ``hatch_build.py``).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*\n?", re.M)
 def join_modules(modules: Mapping[str, str], entry: str, *, name: str = "") -> str:
     """Return a script that runs a module after those that it imports, each in its own scope.
 
-    The modules may only have imports and exports of names: ``import { a, b } from "./x.js";``,
+    The modules may only import and export names: ``import { a, b } from "./x.js";``,
     ``export function a``, ``export { a };``. A global constant `name` gets the exports of `entry`.
 
     Parameters
     ----------
     modules : mapping
-        Sources by the name of the file, ``"resize.js"``, or of the package.
+        Sources by the name of the file, such as ``"resize.js"``, or of the package.
     entry : str
         The module that is run last.
     """
@@ -68,7 +68,7 @@ def _scoped(source: str) -> str:
 
 
 SOURCES = Path(__file__).parent
-"""The folder of kindsight's own JavaScript, and of that of others in ``vendor``."""
+"""The folder of kindsight's JavaScript, with third-party JavaScript in ``vendor``."""
 
 FOLDER = SOURCES / "vendor" / "litert"
 
@@ -87,7 +87,7 @@ class Library:
     loader : str
         The script that starts the WebAssembly code.
     wasm : bytes
-        The WebAssembly code for all browsers: without relaxed SIMD, which not all have.
+        The WebAssembly code for all browsers, without relaxed SIMD, which some lack.
     """
 
     version: str
@@ -98,7 +98,7 @@ class Library:
 
 
 def load_library(folder: Path = FOLDER) -> Library:
-    """Return LiteRT.js; KindsightError with the command that fetches it where it is missing."""
+    """Return LiteRT.js; KindsightError, with the command that fetches it, if it is missing."""
     try:
         return Library(
             str(json.loads((folder / "package.json").read_text("utf-8"))["version"]),

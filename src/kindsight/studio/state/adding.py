@@ -1,4 +1,4 @@
-"""Images that are added to a project: files that a browser sends, or a dataset where it is."""
+"""Add images to a project: files that a browser sends, or a dataset that is used in place."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
     "LIMITS",
     "add_uploads",
     "clean_name",
+    "find_new_images",
     "import_dataset",
-    "look_for_new_images",
 ]
 
 IMAGES_FOLDER = "images"
-"""Folder of the copies of files that were sent."""
+"""Folder with copies of the files that were sent."""
 
 LIMITS = {
     "files": 200,
@@ -47,7 +47,7 @@ LIMITS = {
 """Limits of one request that adds images."""
 
 LONGEST = 300
-"""Characters of a name that are kept."""
+"""Maximum number of characters of a name."""
 
 _adding = threading.Lock()
 
@@ -70,16 +70,17 @@ def add_uploads(
 ) -> Added:
     """Copy files into the project and add them as images.
 
-    Every file is read whole. Files that are no images, or that are in the project already, are not
-    added, and named in the answer with the reason.
+    Every file is decoded completely. Files that are not images, or are in the project already, are
+    not added; the response names them with the reason.
 
-    - `label`: of all files; `label_from_folder`: the name of each file's folder instead.
+    - `label`: label of all files; `label_from_folder`: the label is the name of each file's folder
+      instead.
     - `source`: a word for the journal.
     - `batch`: uploads with the same text are undone at once.
     """
     if label is not None:
         label = clean_class_name(label)
-    # One at a time: the same file in two requests must be a duplicate.
+    # One request at a time, so that the same file in two requests is a duplicate.
     with _adding:
         known = _KnownContents(project)
         new, duplicates, unreadable = list[NewImage](), list[UploadProblem](), list[UploadProblem]()
@@ -103,7 +104,7 @@ def add_uploads(
                 known.add(digest, -1 - len(new))
                 own = _folder_label(shown) if label_from_folder else label
                 new.append(NewImage(path, shown, own, len(content), digest))
-        # Further requests of the batch may follow: the number of files is not known here.
+        # Further requests of the batch may follow, so the number of files is unknown here.
         files = shlex.quote(new[0].name) if len(new) == 1 and not batch else "the files"
         command = f"# copy {files} into {IMAGES_FOLDER}/, and their paths into {TABLE_FILE}"
         change, ids = project.add(new, source, command=command, batch=batch)
@@ -128,7 +129,7 @@ def _take(upload: Upload, thumbnails: Thumbnails) -> tuple[bytes, str, str] | Im
 
 
 def _folder_label(name: str) -> str | None:
-    """Return the class of a file by its folder; None for one without a folder."""
+    """Return the class of a file by its folder; None if it has no folder."""
     folder = PurePosixPath(name).parent.name
     return clean_class_name(folder) if folder else None
 
@@ -163,10 +164,10 @@ class _KnownContents:
 
 
 def import_dataset(project: Project, data: str, *, lasting: bool = False) -> Change:
-    """Add the images of a folder or table where they are; nothing of it is moved or changed.
+    """Add the images of a folder or table, which are used in place: nothing is moved or changed.
 
-    Images whose path is in the project already are left out. Class folders give labels, split
-    folders splits; a folder without classes gives unlabelled images.
+    Images whose path is in the project already are left out. Labels come from class folders, splits
+    from split folders; the images of a folder without classes are unlabelled.
 
     - `lasting`: whether this cannot be undone.
 
@@ -178,7 +179,7 @@ def import_dataset(project: Project, data: str, *, lasting: bool = False) -> Cha
     source = Path(data).absolute()
     inside = Path(os.path.realpath(project.folder))
     if inside == Path(os.path.realpath(source)):
-        raise DatasetError("A project cannot be added to itself. Name another folder.")
+        raise DatasetError("A project cannot be added to itself. Give another folder.")
     dataset = _open(str(source))
     if dataset.arrays is not None:
         raise DatasetError(
@@ -195,11 +196,11 @@ def import_dataset(project: Project, data: str, *, lasting: bool = False) -> Cha
     return change
 
 
-def look_for_new_images(project: Project) -> list[Source]:
-    """Return the folders and tables of a project, each with the number of images not in it yet.
+def find_new_images(project: Project) -> list[Source]:
+    """Return a project's folders and tables, each with the number of images not added yet.
 
-    One that cannot be opened at the moment, such as a folder on a disk that is not connected, is
-    left out.
+    A folder or table that cannot be opened at the moment, such as on a disconnected disk, is left
+    out.
     """
     found = list[Source]()
     for data in list(project.sources):
@@ -214,7 +215,7 @@ def look_for_new_images(project: Project) -> list[Source]:
 
 
 def _new_rows(project: Project, dataset: ImageDataset) -> list[tuple[int, str]]:
-    """Return the rows of a dataset that are not in the project, with paths from its folder."""
+    """Return the rows of a dataset that the project lacks, with paths relative to its folder."""
     with project.lock:
         known = {project.images.path[row] for row in project.present().tolist()}
     paths = relative_paths(dataset, project.folder.absolute())

@@ -19,7 +19,7 @@ __all__ = ["NO_LABEL", "ImageColumns", "Rows", "check_class_names", "clean_class
 
 
 def clean_class_name(name: str) -> str:
-    """Return a name without blanks around it; DatasetError for one that no class can have."""
+    """Return a name without surrounding spaces; DatasetError if it is not a valid class name."""
     cleaned = " ".join(name.split())
     if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():
         raise DatasetError(
@@ -45,17 +45,17 @@ def check_class_names(names: Iterable[str]) -> None:
     for name, read in zip(given, read_labels(given, keep_na=True), strict=True):
         if read != (name,):
             raise DatasetError(
-                f"A table of labels would read the class {quoted(name)} as "
-                f"{' and '.join(map(quoted, read)) or 'no label'}, beside the other classes. "
-                "Use another name."
+                f"In a table of labels, the class {quoted(name)} would be read as "
+                f"{' and '.join(map(quoted, read)) or 'no label'}, given the other classes. Use "
+                "another name."
             )
 
 
 NO_LABEL = -1
-"""Key of the class of an unlabelled image."""
+"""Class key of an unlabelled image."""
 
 _ROW = ("path", "name", "label", "split", "group", "size", "digest")
-"""What the journal holds of an added image."""
+"""The journal's fields of an added image."""
 
 _CHANGED = ("label", "excluded", "present", "group")
 """Columns that changes may set."""
@@ -64,19 +64,19 @@ Rows = NDArray[np.int64]
 
 
 class ImageColumns:
-    """All images that ever were in a project, one row each; the row's number is the image's id.
+    """All images that were ever in a project, one row each; the row number is the image's id.
 
     Attributes
     ----------
     path, name, digest : list of str
-        Path as in dataset.csv, name as the user knows it, content digest or "".
+        Path as in dataset.csv, name for the user, content digest or "".
     group : list of (str or None)
     label : int32 array
         Keys of classes.
     split : int8 array
         0 for none, otherwise 1 + the index in SPLITS.
     excluded, present : bool array
-        Images whose adding was undone are not present.
+        Images are not present if their addition was undone.
     size : int64 array
         Bytes.
     classes : dict of int to str
@@ -100,7 +100,7 @@ class ImageColumns:
         return len(self.path)
 
     def snapshot(self) -> ImageColumns:
-        """Return a copy that later changes do not touch."""
+        """Return a copy that later changes do not affect."""
         copied = ImageColumns()
         for name, column in vars(self).items():
             setattr(copied, name, column.copy())
@@ -125,7 +125,8 @@ class ImageColumns:
         """Make the changes of a journal entry, or undo them; return how many images changed.
 
         - `changes`: ``classes``: [before, after], each a list of [key, name]; ``rows``: added
-          images; and for a column ``[ids, before, after]``, where one value is that of all ids.
+          images; and for a column ``[ids, before, after]``, where a single value applies to all
+          ids.
         """
         if "rows" in changes and not back:
             start = int(changes["first"])
@@ -182,13 +183,13 @@ class ImageColumns:
         return [classes.get(key) for key in self.label[rows].tolist()]
 
     def split_name(self, row: int) -> str | None:
-        """Return the split of a row, as the dataset has it."""
+        """Return the split of a row, as in the dataset."""
         number = int(self.split[row])
         return SPLITS[number - 1] if number else None
 
 
 def _short(values: list[Any]) -> Any:
-    """Return one value for a list of equal ones."""
+    """Return a single value for a list of equal ones."""
     if values and all(value == values[0] for value in values):
         return values[0]
     return values

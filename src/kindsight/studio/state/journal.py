@@ -1,4 +1,4 @@
-"""The journal of a project: a line of JSON for each change, on disk before it is answered."""
+"""The journal of a project: a line of JSON for each change, on disk before the response is sent."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MAX_LINE_BYTES = 512 * 2**20
 
 
 class Journal:
-    """An append-only file of JSON objects, one in a line.
+    """An append-only file of JSON objects, one per line.
 
-    A line that a kill or a full disk cut short is ignored, and overwritten by the next.
+    A line that was cut short by a kill or a full disk is ignored, and overwritten by the next one.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._end = 0
-        """Bytes that are whole lines."""
+        """Number of bytes in complete lines."""
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the objects, oldest first; DatasetError for a damaged file."""
@@ -62,7 +62,7 @@ class Journal:
     def append(self, entry: dict[str, Any]) -> None:
         """Write an object; it is on disk when this returns.
 
-        After an error (a full disk), the file is as before.
+        After an error (such as a full disk), the file is as before.
         """
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         created = not self.path.exists()
@@ -89,13 +89,13 @@ class Journal:
         """Return the error for a file that cannot be read."""
         table = self.path.parent / "dataset.csv"
         return DatasetError(
-            f"{self.path} is damaged: {why}. Restore it, or begin a project in a new folder, with "
+            f"{self.path} is damaged: {why}. Restore it, or start a project in a new folder with "
             f"{table}, which has the same images and labels, as `data`."
         )
 
 
 def _sync_folder(folder: Path) -> None:
-    """Write the folder's own entry to disk, where the system can do so."""
+    """Write the folder's entry to disk, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

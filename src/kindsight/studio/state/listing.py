@@ -1,4 +1,4 @@
-"""Lists of a project's images: filtered, sorted, in pieces."""
+"""Lists of a project's images: filtered, sorted, in pages."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _sorted(images: ImageColumns, rows: Rows, flags: Flags, sort: str, *, revers
 
 
 def image_rows(images: ImageColumns, rows: Rows, flags: Flags) -> list[ImageRow]:
-    """Return images for a list."""
+    """Return the entries of images for a list."""
     labels = images.labels(rows)
     return [
         {
@@ -104,7 +104,7 @@ def image_table(project: Project, flags: Flags) -> ImageTable:
 def version_of(images: ImageColumns, row: int) -> str:
     """Return a text that changes with the image's content: the digest of a copy, or the size.
 
-    A digest that becomes known later changes nothing: a browser would load the thumbnail again.
+    A digest that becomes known later does not change it, or browsers would reload the thumbnail.
     """
     if is_copy(images.path[row]):
         return images.digest[row]
@@ -112,7 +112,7 @@ def version_of(images: ImageColumns, row: int) -> str:
 
 
 def is_copy(path: str) -> bool:
-    """Return whether a path is that of a copy that the studio holds."""
+    """Return whether a path is that of a copy in the studio's folder."""
     return path.startswith(f"{IMAGES_FOLDER}/")
 
 

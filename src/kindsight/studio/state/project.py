@@ -1,8 +1,8 @@
 """A project: images with labels in a folder, changed by actions that can be undone.
 
-The journal is the truth; ``dataset.csv``, which every command reads, is written from it soon after
-each change, before a command is run, and when a project is opened. A table that somebody edited
-since is read back as a change of its own.
+The journal is authoritative. ``dataset.csv``, which every command reads, is written from it soon
+after each change, before a command is run, and when a project is opened. If somebody has edited the
+table, the edits are read back as a change.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from kindsight.studio.state.table import TABLE_FILE, read_edits, unusable, write
 __all__ = ["NewImage", "Project", "names_of_images"]
 
 SEVERAL = 3
-"""Images that are named in a command or title."""
+"""Maximum number of images that are named in a command or title."""
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image to be added: path from the project's folder, the user's name for it, and the rest.
+    """An image to be added; its path is relative to the project's folder.
 
     `label` is the name of a class, `split` one of SPLITS.
     """
@@ -69,27 +69,27 @@ class Project:
     Parameters
     ----------
     folder : pathlib.Path
-        Exists.
+        The folder, which must exist.
     changed : callable, optional
         Called after each change, from the thread that made it.
 
     Attributes
     ----------
     images : ImageColumns
-        To be read with `lock` held.
+        The images; read them only while holding `lock`.
     revision : int
-        Lines of the journal.
+        Number of lines of the journal.
     data : str or None
-        The dataset that is used where it is, absolute; of several, the newest.
+        Absolute path of the dataset that is used in place; of several, the newest.
     sources : list of str
-        All of them, in the order in which they were added.
+        All datasets that are used in place, in the order in which they were added.
     notes : list of str
-        About them.
+        Notes on these datasets.
 
     Raises
     ------
     DatasetError
-        For a damaged journal.
+        If the journal is damaged.
     """
 
     def __init__(self, folder: Path, changed: Callable[[], None] | None = None) -> None:
@@ -106,9 +106,9 @@ class Project:
         self._done: list[_Entry] = []
         self._undone: list[_Entry] = []
         self._written = -1
-        """Revision that dataset.csv has."""
+        """Revision of dataset.csv."""
         self._stat: tuple[int, int] | None = None
-        """Time and size of dataset.csv as it was written."""
+        """Time and size of dataset.csv when it was written."""
         self._load()
         self.write()
 
@@ -124,7 +124,7 @@ class Project:
         return np.flatnonzero(self.images.present).astype(np.int64)
 
     def undo_titles(self) -> tuple[str | None, str | None]:
-        """Return the titles of what would be undone and redone next."""
+        """Return the titles of the changes that would be undone and redone next."""
         return _next_title(self._done), _next_title(self._undone)
 
     def check_ids(self, ids: Sequence[int]) -> Rows:
@@ -235,7 +235,7 @@ class Project:
             return self._change_classes(classes, title, command, {"label": entry})
 
     def merge_classes(self, names: Sequence[str], to: str) -> Change:
-        """Give the images of some classes the label of another, which may be new."""
+        """Give the images of some classes the label of another class, which may be new."""
         with self.lock:
             to = clean_class_name(to)
             merged = {self.class_key(name) for name in names if name != to}
@@ -263,8 +263,8 @@ class Project:
         """Add images; new labels become classes.
 
         - `source`: a word for the journal.
-        - `batch`: additions in a row with the same text are undone at once.
-        - `lasting`: whether this cannot be undone, as when a project begins with a dataset.
+        - `batch`: consecutive additions with the same text are undone at once.
+        - `lasting`: whether this cannot be undone, as when a project starts with a dataset.
 
         Returns the change and the ids.
         """
@@ -292,7 +292,7 @@ class Project:
             return self._record("add", title, command, changes, **more), ids
 
     def set_data(self, data: str, notes: Sequence[str]) -> None:
-        """Record the dataset whose images are used where they are."""
+        """Record the dataset whose images are used in place."""
         with self.lock:
             self._write_entry({"data": data, "notes": list(notes)})
             self._take_data(data, notes)
@@ -307,7 +307,7 @@ class Project:
         return self._step(self._done, self._undone, "undo")
 
     def redo(self) -> Change:
-        """Make the change again that was undone last; DatasetError if there is none."""
+        """Redo the change that was undone last; DatasetError if there is none."""
         return self._step(self._undone, self._done, "redo")
 
     def _step(self, source: list[_Entry], target: list[_Entry], word: str) -> Change:
@@ -326,7 +326,7 @@ class Project:
     # The table
 
     def write(self) -> int:
-        """Bring dataset.csv up to date; return the revision that it has."""
+        """Update dataset.csv; return its revision."""
         with self._writing:
             with self.lock:
                 found = self._table_stat()
@@ -335,7 +335,7 @@ class Project:
                 revision = self.revision
                 if self._written == revision and found is not None and found == self._stat:
                     return revision
-                # Changes need not wait until a large table is on disk.
+                # Without the lock, so that changes need not wait until a large table is on disk.
                 images = self.images.snapshot()
             write_table(self.folder, images)
             self._written, self._stat = revision, self._table_stat()
@@ -372,11 +372,11 @@ class Project:
             self._push(entry)
 
     def _push(self, entry: dict[str, Any]) -> None:
-        """Make a change the next to be undone."""
+        """Make a change the next one to be undone."""
         if entry.get("lasting"):
             self._done.clear()
         else:
-            # The rows stay, not present, when adding them is undone.
+            # When an addition is undone, its rows remain, but are not present.
             changes = {name: value for name, value in entry["changes"].items() if name != "rows"}
             texts = str(entry["title"]), str(entry["command"])
             batch = str(entry.get("batch", ""))
@@ -386,7 +386,7 @@ class Project:
     def _record(
         self, action: str, title: str, command: str, changes: dict[str, Any], **more: Any
     ) -> Change:
-        """Write a change to the journal and make it; nothing is written if nothing changes."""
+        """Write a change to the journal and apply it; nothing is written if nothing changes."""
         kept = {name: value for name, value in changes.items() if _changes(name, value)}
         if not set(kept) - {"first"}:
             return self._answer(title, command, 0)
@@ -426,12 +426,12 @@ class Project:
         return self._record("classes", title, command, changes)
 
     def _with_classes(self, names: Sequence[str], without: Collection[int] = ()) -> dict[int, str]:
-        """Return the classes with further ones, if they are new; without some."""
+        """Return the classes with further new ones, and without some."""
         classes = {key: name for key, name in self.images.classes.items() if key not in without}
         known = set(classes.values())
         if known.issuperset(names):
             return classes
-        # A key is never used again: images whose adding was undone may have it.
+        # A key is never reused: images whose addition was undone may have it.
         used = int(self.images.label.max(initial=-1))
         key = 1 + max([*self.images.classes, used, self._highest_key()])
         for name in names:
@@ -482,7 +482,7 @@ def _listed(classes: Mapping[int, str]) -> list[list[Any]]:
 
 
 def _next_title(entries: Sequence[_Entry]) -> str | None:
-    """Return the title of the newest change, with all that are undone or redone with it."""
+    """Return the title of the newest change, including all that are undone or redone with it."""
     if not entries:
         return None
     newest, count = entries[-1], 0

@@ -20,7 +20,7 @@ __all__ = ["TABLE_FILE", "Edits", "hidden_folder", "read_edits", "unusable", "wr
 TABLE_FILE = "dataset.csv"
 
 _DIGESTS_FILE = "table-digests.txt"
-"""Digests of the last two tables that were written: a table with another digest was edited."""
+"""File with the digests of the last two written tables; a table with another digest was edited."""
 
 # A file on disk is not trusted.
 MAX_TABLE_BYTES = 2**30
@@ -55,7 +55,7 @@ def write_table(folder: Path, images: ImageColumns) -> None:
     digests = hidden_folder(folder) / _DIGESTS_FILE
     with replacing(folder / TABLE_FILE) as temporary:
         write_csv(temporary, ("path", "label", "split", *(["group"] if grouped else [])), rows)
-        # Before the table is replaced: if the process is killed in between, both are known.
+        # Before the table is replaced, so that both are known if the process is killed in between.
         known = [content_digest(temporary.read_bytes()), *_known_digests(digests)]
         write_text(digests, "\n".join(known[:2]))
 
@@ -101,7 +101,7 @@ def read_edits(folder: Path, images: ImageColumns) -> Edits | None:
 
 
 def _compare(rows: list[dict[str, str]], images: ImageColumns) -> Edits:
-    """Return how the rows of a table differ from the images."""
+    """Return the differences between the rows of a table and the images."""
     ids = {path: row for row, path in enumerate(images.path) if images.present[row]}
     labels, excluded = dict[int, str | None](), dict[int, bool]()
     for cells in rows:
@@ -115,9 +115,9 @@ def _compare(rows: list[dict[str, str]], images: ImageColumns) -> Edits:
 
 
 def unusable(path: Path, why: str) -> DatasetError:
-    """Return the error for a table that was edited so that it has no meaning."""
+    """Return the error for a table that was edited and is invalid."""
     why = why.rstrip(".")
     return DatasetError(
-        f"{path} was edited and cannot be used: {why}. Correct it, or move it away: the studio "
-        "writes it again from its journal."
+        f"{path} was edited and cannot be used: {why}. Correct it, or move it away; the studio "
+        "then writes it again from its journal."
     )

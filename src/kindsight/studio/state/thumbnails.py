@@ -19,7 +19,8 @@ from kindsight.threads import count_cores
 __all__ = ["SIDE", "Thumbnails"]
 
 SIDE = 256
-"""Longer side in pixels: cells of a grid are 128 to 170 wide, on screens with 2 pixels a point."""
+"""Longer side in pixels: the cells of a grid are 128 to 170 points wide, with 2 pixels per point on
+many screens."""
 
 QUALITY = 80
 """JPEG quality."""
@@ -28,7 +29,7 @@ QUALITY = 80
 class Thumbnails:
     """Makes and finds thumbnails, JPEG files, by the digest of an image's file.
 
-    Methods may be called from any thread. Where the cache cannot be used, thumbnails are made each
+    Methods may be called from any thread. If the cache cannot be used, thumbnails are computed each
     time.
 
     Parameters
@@ -40,7 +41,7 @@ class Thumbnails:
     def __init__(self, cache: Cache | None = None) -> None:
         self._path = (cache or Cache()).measurements_file(f"thumbnails-{SIDE}")
         self._lock = threading.Lock()
-        # A page asks for dozens at once; large images need much memory while they are decoded.
+        # A page requests dozens at once, and large images need much memory while they are decoded.
         self._decoding = threading.BoundedSemaphore(count_cores())
         self._table: MeasurementTable | None = None
 
@@ -51,7 +52,7 @@ class Thumbnails:
     def of_file(self, path: Path, digest: str = "") -> tuple[str, bytes]:
         """Return the digest of an image's file, and its thumbnail; ImageError if it is unreadable.
 
-        - `digest`: if it is known, a cached thumbnail is found without reading the file.
+        - `digest`: if given, a cached thumbnail is found without reading the file.
         """
         if digest and (found := self._find(digest)):
             return digest, found
@@ -94,6 +95,6 @@ class Thumbnails:
         return self._table
 
     def _lose(self) -> None:
-        """Forget a table that was damaged or deleted: the next use opens another."""
+        """Forget a table that was damaged or deleted; the next use opens a new one."""
         with self._lock:
             self._table = None

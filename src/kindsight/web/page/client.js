@@ -1,4 +1,4 @@
-/** The worker as seen by the page: each task gets a promise of its answer. */
+/** The worker as seen by the page: each task gets a promise of its result. */
 
 /** Return a client of the worker of a script: `call(task, values, moved)` and `close()`. */
 export function connect(url) {

@@ -9,7 +9,7 @@ const LISTED = 60; // classes that are shown at once
 
 /**
  * Return the corrections of the page: {show, press}. `changed(image)` is called after a correction
- * was made, kept or taken back; `say` has a screen reader say a text.
+ * was made, stored or undone; `say` makes a screen reader announce a text.
  *
  * An image's `correction` is null, or {label, text, state, message}: `label` is null for none of the
  * classes, `state` "sending", "kept", "failed" or "here".
@@ -24,7 +24,7 @@ export function createCorrections(classifier, changed, say) {
   let image = null;
   let filledFor = null;
   let numbered = []; // labels by their number keys: null for none of the classes
-  let opener = button; // has the focus again when the panel is closed
+  let opener = button; // gets the focus back when the panel is closed
 
   function show(selected) {
     image = selected;
@@ -48,7 +48,7 @@ export function createCorrections(classifier, changed, say) {
     panel.scrollIntoView({ block: "nearest" });
   }
 
-  /** Close the panel; the focus goes from it to where it was before. */
+  /** Close the panel, and return the focus to where it was. */
   function close() {
     const isFocused = panel.contains(document.activeElement);
     button.setAttribute("aria-expanded", "false");
@@ -56,7 +56,7 @@ export function createCorrections(classifier, changed, say) {
     if (isFocused) (opener.isConnected ? opener : button).focus({ preventScroll: true });
   }
 
-  /** List the classes: few in their order, many with the most probable first. */
+  /** List the classes: a few in their order, many with the most probable first. */
   function fill() {
     filledFor = image.answer;
     const { classes } = classifier.info;
@@ -82,7 +82,7 @@ export function createCorrections(classifier, changed, say) {
     key, element("span", {}, text)));
   }
 
-  /** Correct the image and close the panel; its own label takes a correction back. */
+  /** Correct the image and close the panel; choosing the original label undoes a correction. */
   async function correct(label) {
     const corrected = image;
     close();
@@ -152,7 +152,7 @@ export function createCorrections(classifier, changed, say) {
     return "Saved in this page only, and in its CSV file.";
   }
 
-  /** Take a key that was pressed on a card or the result; return whether it was for this. */
+  /** Handle a key that was pressed on a card or the result; return whether it was for this. */
   function press(key) {
     if (image === null || image.answer === null) return false;
     const isOpen = button.getAttribute("aria-expanded") === "true";

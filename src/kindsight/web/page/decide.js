@@ -1,4 +1,4 @@
-/** Outputs of the network to a prediction, by the rules of kindsight.uncertainty. */
+/** From the network's outputs to a prediction, by the rules of kindsight.uncertainty. */
 
 const LARGEST = 3.4028234663852886e38; // float32
 const CLIPPED = 0.001;

@@ -1,6 +1,6 @@
 /** Elements of the page. Texts are set as text, never as HTML. */
 
-// Control characters, and marks that change the direction of text and so could disguise a name.
+// Control characters, and characters that change the direction of text and could disguise a name.
 const UNSAFE = /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /**
@@ -23,12 +23,12 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Return a name for showing it. */
+/** Return a name for display. */
 export function shown(name) {
   return name.replace(UNSAFE, "\ufffd");
 }
 
-/** Return an element with a name of the user's, whose direction does not change its surroundings. */
+/** Return an element with a user's name; its text direction does not affect the surrounding text. */
 export function named(name, properties = {}) {
   return element("bdi", properties, shown(name));
 }

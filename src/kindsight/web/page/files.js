@@ -1,7 +1,7 @@
-/** Image files from everything a person can give: a drop with folders, a choice, the clipboard. */
+/** Image files from all sources: a drop with folders, a file dialog, the clipboard. */
 
 const ENDINGS = /\.(jpe?g|jfif|png|gif|webp|bmp|avif|tiff?|jp2|heic|heif|ico|ppm|pgm|pbm)$/i;
-const MAX_FILES = 20000; // of a drop, unless the page says otherwise
+const MAX_FILES = 20000; // of a drop, unless the page sets another limit
 
 /** Return [{name, file}] of chosen files; of a folder, the images in it. */
 export function fromInput(list) {

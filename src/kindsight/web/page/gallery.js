@@ -17,7 +17,7 @@ export function createGallery(list, classifier, choose) {
   let selected = null;
   let planned = 0;
 
-  /** Order and show the cards, once for all changes of this moment. */
+  /** Order and show the cards, once for all changes at the same time. */
   function plan(pause) {
     if (planned !== 0 && pause > 0) return;
     clearTimeout(planned);
@@ -66,7 +66,7 @@ export function createGallery(list, classifier, choose) {
     return found.map(({ image }) => image);
   }
 
-  /** Offer those kinds and labels in the filter that there are. */
+  /** Offer the existing kinds and labels in the filter. */
   function offerKinds(entries) {
     const options = [["", "All images"]];
     const kinds = new Set(entries.map(({ kind }) => kind));

@@ -1,18 +1,18 @@
-/** A list of many cards of one size, of which those near the window alone are elements. */
+/** A list of many cards of one size; only those near the window are elements. */
 
 const GAP = 14; // pixels between cards
-const AHEAD = 600; // pixels above and below the window that have elements, too
+const AHEAD = 600; // pixels above and below the window in which cards have elements, too
 
 /**
  * Return the grid of a list element: {show, refresh, place, focus}.
  *
- * `make(item)` returns a card, a button; `fill(card, item)` sets its content; `move(item)` is called
- * where arrow keys lead to an item. Of all cards, one is reached by the tab key.
+ * `make(item)` returns a card, a button; `fill(card, item)` sets its content; `move(item)` is
+ * called when arrow keys lead to an item. The tab key reaches one of the cards.
  */
 export function createGrid(list, { make, fill, move }) {
   let items = [];
-  let places = new Map(); // item -> its place in the order
-  let current = 0; // the place that the tab key reaches
+  let places = new Map(); // item -> its position in the order
+  let current = 0; // the position that the tab key reaches
   const rendered = new Map(); // item -> list item
   let size = { columns: 1, width: 0, height: 0 };
   let isPlanned = false;
@@ -52,7 +52,7 @@ export function createGrid(list, { make, fill, move }) {
     return height;
   }
 
-  /** Make the elements of the cards near the window, and remove the others. */
+  /** Create the elements of the cards near the window, and remove the others. */
   function render() {
     const { columns, width, height } = size;
     const top = -list.getBoundingClientRect().top;
@@ -116,7 +116,7 @@ export function createGrid(list, { make, fill, move }) {
     if (after !== undefined) after.firstElementChild.tabIndex = 0;
   }
 
-  /** Focus an item's card, scrolled to if need be. */
+  /** Focus an item's card, and scroll to it if necessary. */
   function focus(item) {
     place(item);
     const [row, height] = [Math.floor(current / size.columns), size.height + GAP];

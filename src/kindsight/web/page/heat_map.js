@@ -3,13 +3,13 @@
 import { byId, shown } from "./dom.js";
 
 const SETTLED = 120; // milliseconds for which an image must be selected before its map is requested
-const SHARE = 0.15; // of the whole map, for a ninth of the image to be named
+const SHARE = 0.15; // fraction of the whole map from which a ninth of the image is named
 const ROWS = ["top", "", "bottom"];
 const COLUMNS = ["left", "", "right"];
 
 /**
- * Return the heat map of the page: {show, press}. Without `classifier.explain`, which returns the
- * address of a map, an image whose opacity is the strength, there is none.
+ * Return the heat map of the page: {show, press}. `classifier.explain` returns the URL of a map, an
+ * image whose opacity is the strength; without it, there is no heat map.
  */
 export function createHeatMap(classifier) {
   const [button, map, words, legend] = [byId("heat"), byId("map"), byId("map-words"), byId("legend")];
@@ -55,7 +55,7 @@ export function createHeatMap(classifier) {
     show(image);
   }
 
-  /** Take a key that was pressed on a card or the result; return whether it was for this. */
+  /** Handle a key that was pressed on a card or the result; return whether it was for this. */
   function press(key) {
     if (key !== "h" || button.hidden || image === null || image.answer === null) return false;
     toggle();
@@ -66,7 +66,7 @@ export function createHeatMap(classifier) {
   return { show, press };
 }
 
-/** Return a sentence that says where a map is strong. */
+/** Return a sentence that states where a map is strong. */
 async function describe(address, label) {
   const map = new Image();
   map.src = address;

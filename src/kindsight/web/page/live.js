@@ -9,10 +9,9 @@ const QUIET_SECONDS = 2; // between announcements
 /**
  * Return the webcam's part of the page: {stop, isOn}.
  *
- * `page` has what it needs of it: `show(image)` shows a result, `started()` and `stopped()` are called
- * when the webcam takes and leaves the place of the selected image, `add(images)` takes a photo,
- * `say(text)` has a
- * screen reader say a text, `status(text)` shows one.
+ * `page` has the functions that it needs: `show(image)` shows a result, `started()` and `stopped()`
+ * are called when the webcam replaces the selected image and when it ends, `add(images)` adds a
+ * photo, `say(text)` makes a screen reader announce a text, `status(text)` shows one.
  */
 export function createLive(classifier, ready, page) {
   let webcam = null;
@@ -44,7 +43,7 @@ export function createLive(classifier, ready, page) {
     byId("webcam").disabled = false;
   }
 
-  /** Return a function that shows the result of a frame, and says it where it is another. */
+  /** Return a function that shows the result of a frame, and announces it when it changes. */
   function frameReader() {
     let said = "";
     let saidAt = 0;

@@ -15,7 +15,7 @@ function taken(id) {
   return { text, size };
 }
 
-/** Return the worker's address and the sources of its network, of one file or a folder. */
+/** Return the worker's URL and the sources of its network, from one file or a folder. */
 async function locate() {
   if (byId("worker-code") === null) {
     const url = (name) => new URL(name, document.baseURI).href;

@@ -11,7 +11,7 @@ export async function loadNetwork(sources, info) {
   const [wasm, model] = await Promise.all([load(sources.wasm), load(sources.model)]);
   self.Module = { wasmBinary: wasm, locateFile: (name) => name, printErr: report };
   self.importScripts = () => {}; // the loader's script is in this file already
-  // The processor alone is used: the same results everywhere, and no graphics device is woken.
+  // Only the CPU is used: results are the same everywhere, and no graphics device is started.
   Object.defineProperty(self.navigator, "gpu", { value: { requestAdapter: async () => null } });
   await litert.loadLiteRt("litert.js");
   const compiled = await litert.loadAndCompile(model, { accelerator: "wasm" });
@@ -38,7 +38,7 @@ export async function loadNetwork(sources, info) {
   return { run };
 }
 
-/** LiteRT writes its progress where others write errors. */
+/** LiteRT writes its progress to the console's error stream. */
 function report(text) {
   if (!/^(INFO|WARNING|VERBOSE)/.test(text)) console.error(text);
 }

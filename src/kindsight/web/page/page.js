@@ -5,7 +5,7 @@
  * - `classify({blob, signal} or {bitmap}, side)`, which returns a promise of {probabilities, best,
  *   confidence, score, reason, isClipped, width, height, thumbnail};
  * - `atOnce`, the number of images that are classified at the same time, 1 by default;
- * - optionally `explain(image)`, which returns a promise of a heat map's address, and
+ * - optionally `explain(image)`, which returns a promise of a heat map's URL, and
  *   `correct(image, label)` and `forget(id)`, which store a correction and delete it.
  */
 
@@ -82,7 +82,7 @@ export function startPage(classifier, ready) {
     queue.add(added);
   }
 
-  /** Show an image's result; `isWanted` scrolls to it where it is out of sight. */
+  /** Show an image's result; with `isWanted`, scroll to it if it is out of sight. */
   function select(image, isWanted = false) {
     if (image !== null) live.stop();
     selected = image;
@@ -140,7 +140,7 @@ export function startPage(classifier, ready) {
     byId("again").hidden = true;
   }
 
-  /** Have a screen reader say what is seen elsewhere on the page. */
+  /** Make a screen reader announce a change elsewhere on the page. */
   function say(text) {
     byId("spoken").textContent = text;
   }
@@ -211,7 +211,7 @@ async function start(ready, status, isIdle) {
   }
 }
 
-/** Give the frame of an image its shape, which small images fill, too. */
+/** Give the frame of an image its aspect ratio; small images are enlarged to fill it. */
 function listenToPhoto(selected) {
   const photo = byId("photo");
   const shape = (width, height) => {
@@ -249,7 +249,7 @@ function listenToInputs(add) {
 }
 
 function listenToDrops(add) {
-  let depth = 0; // of the elements that were entered and not left
+  let depth = 0; // number of elements that the drag has entered and not left
   const mark = (change) => {
     depth = Math.max(0, depth + change);
     document.body.classList.toggle("is-dropping", depth > 0);

@@ -6,7 +6,7 @@ const THUMBNAIL = 320; // pixels of the longer side
  * Return the queue of a page: {add, clear, resume, isBusy}.
  *
  * `events` are called: `finished(image)`, `progress(left)`, `idle(done, image)`
- * and `stopped(error, left)`, after an error that says nothing about the image: `error.isPassing`.
+ * and `stopped(error, left)`, after an error that is not about the image: `error.isPassing`.
  */
 export function createQueue(classifier, ready, events) {
   let batch = newBatch();
@@ -27,7 +27,7 @@ export function createQueue(classifier, ready, events) {
     batch = newBatch();
   }
 
-  /** Go on, after a stop as well. */
+  /** Continue, also after a stop. */
   async function resume() {
     const started = batch;
     started.isStopped = false;

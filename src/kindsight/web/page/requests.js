@@ -1,4 +1,4 @@
-/** Requests to the server: with the token if the server wants one, and again after "too many requests". */
+/** Requests to the server: with a token if the server requires one, and repeated after "too many requests". */
 
 import { byId, element } from "./dom.js";
 
@@ -8,14 +8,14 @@ const GONE = "The server does not answer. Is it still running?";
 
 let asked = null; // the promise of a token that is asked for
 
-/** An error that says nothing about the image: the same request may succeed later. */
+/** An error that is not about the image: the same request may succeed later. */
 function passing(text) {
   return Object.assign(new Error(text), { isPassing: true });
 }
 
 /**
- * Return the JSON of an answer; `blob` is the file that the request sends. Errors are in plain
- * words, and `isPassing` where the same request may succeed later.
+ * Return the JSON of a response; `blob` is the file that the request sends. Errors are in plain
+ * words; they have `isPassing` if the same request may succeed later.
  */
 export async function send(path, { blob = null, ...options } = {}) {
   const patient = performance.now() + 1000 * PATIENCE;
@@ -37,7 +37,7 @@ export async function send(path, { blob = null, ...options } = {}) {
   }
 }
 
-/** Throw an error that explains a request without an answer; return if it is worth another try. */
+/** Throw an error that explains a request without a response; return if the request should be repeated. */
 async function explain(blob, tries) {
   if (blob !== null) {
     try {
@@ -59,7 +59,7 @@ async function explain(blob, tries) {
   }
 }
 
-/** Wait for as long as the server wants, and a little so that not all come back at once. */
+/** Wait for as long as the server requests, and a little longer so that not all come back at once. */
 function pause(response, signal) {
   const seconds = Math.min(60, Math.max(0.1, Number(response.headers.get("Retry-After")) || 1));
   return new Promise((resolve, reject) => {
@@ -71,7 +71,7 @@ function pause(response, signal) {
   });
 }
 
-/** Return the error of an answer: an RFC 9457 problem, or what a proxy says. */
+/** Return the error of a response: an RFC 9457 problem, or a proxy's message. */
 async function problem(response) {
   let detail = "";
   try {
@@ -85,7 +85,7 @@ async function problem(response) {
   return Object.assign(new Error(text), { code: "refused" });
 }
 
-/** Wait for a token other than the refused one. */
+/** Wait for a token other than the rejected one. */
 async function tokenAfter(refused) {
   if (sessionStorage.getItem(PLACE) !== refused) return;
   asked ??= ask(refused !== null);

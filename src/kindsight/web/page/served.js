@@ -62,14 +62,14 @@ function result(row) {
   };
 }
 
-/** Return the address of the heat map of an image. */
+/** Return the URL of the heat map of an image. */
 async function explain(image) {
   const { row } = await predict(image.file, "?explain=true&top_k=1");
   if (!row.heat_map) throw new Error(row.heat_map_error?.message ?? "There is no heat map of this image.");
   return row.heat_map;
 }
 
-/** Have the server keep a correction, and return its id. */
+/** Store a correction on the server, and return its id. */
 async function correct(image, label) {
   const { classes, name } = classifier.info;
   const { best, reason } = image.answer;
@@ -80,7 +80,7 @@ async function correct(image, label) {
   return (await send("v1/corrections", { method: "POST", body: form, blob: image.file })).id;
 }
 
-/** Take a correction back. */
+/** Delete a correction. */
 async function forget(id) {
   await send(`v1/corrections/${encodeURIComponent(id)}`, { method: "DELETE" });
 }
@@ -131,13 +131,13 @@ function listed(classes) {
 
 let renewing = null;
 
-/** After the server has loaded the model anew: take its description, and classify again. */
+/** After the server has reloaded the model: read its description, and classify again. */
 function renew(name) {
   renewing ??= describe(name).then(() => page.again()).finally(() => { renewing = null; });
   return renewing;
 }
 
-/** Offer a choice of model where there are several. */
+/** Offer a choice of models if there are several. */
 function offer(models) {
   if (models.length < 2) return;
   const select = element("select", { id: "model" },

@@ -1,6 +1,6 @@
 /** The worker of the served page: small copies of images, off the page's thread. */
 
-/** Take a message of the page, {id, blob, side}; the answer has the same id. */
+/** Handle a message of the page, {id, blob, side}; the response has the same id. */
 self.onmessage = async ({ data }) => {
   try {
     self.postMessage({ id: data.id, answer: await shrunk(data.blob, data.side) });

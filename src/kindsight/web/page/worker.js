@@ -8,7 +8,7 @@ import { resizeImage, thumbnail } from "./pixels/resize.js";
 let info = null;
 let network = null;
 
-/** Take a message of the page: {id, task, ...}; the answer has the same id. */
+/** Handle a message of the page: {id, task, ...}; the response has the same id. */
 self.onmessage = async ({ data }) => {
   try {
     const [answer, moved] = await TASKS[data.task](data);

@@ -4,7 +4,7 @@ const TOKEN = document.querySelector('meta[name="kindsight-token"]').content;
 const SILENCE = 25; // seconds without a line of events, after which the connection is lost
 const PAUSE = 1000; // milliseconds before the next attempt to connect
 
-/** An answer that is no success; `status` is 0 if the server could not be reached. */
+/** A response that is not a success; `status` is 0 if the server could not be reached. */
 export class RequestError extends Error {
   constructor(message, status) {
     super(message);
@@ -29,7 +29,7 @@ export async function request(method, path, { json, body, signal } = {}) {
   throw new RequestError(await reason(response), response.status);
 }
 
-/** Return the content of a JSON answer. */
+/** Return the content of a JSON response. */
 export async function ask(method, path, options) {
   const response = await request(method, path, options);
   try {
@@ -52,7 +52,7 @@ async function reason(response) {
 }
 
 /**
- * Call `handle(event, data)` for each event of the server for ever. `connection` is called with
+ * Call `handle(event, data)` for each event of the server, indefinitely. `connection` is called with
  * "on", "off" or "refused" (the page is of another server) when that changes.
  */
 export async function listen(handle, connection) {

@@ -1,4 +1,4 @@
-/** The frame of the page: steps at the top, what was done and its command at the bottom. */
+/** The frame of the page: steps at the top, the last action and its command at the bottom. */
 
 import { Component } from "../vendor/preact/preact.js";
 import { useEffect, useLayoutEffect, useReducer, useRef, useState } from "../vendor/preact/hooks.js";
@@ -50,7 +50,7 @@ export function App() {
     <${Bottom} />`;
 }
 
-/** A step, or a message that it could not be shown; the other steps go on working. */
+/** A step, or a message that it could not be shown; the other steps continue to work. */
 class Guarded extends Component {
   componentDidCatch(error) {
     console.error(error);

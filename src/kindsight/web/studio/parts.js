@@ -9,7 +9,7 @@ import { wantThumbnail } from "./thumbnails.js";
 
 export const html = htm.bind(h);
 
-/** A name of the user's, whose direction does not change its surroundings. */
+/** A user's name; its text direction does not affect the surrounding text. */
 export function Name({ children }) {
   return html`<bdi>${shown(String(children))}</bdi>`;
 }
@@ -59,7 +59,7 @@ export class Dialog extends Component {
   }
 
   componentWillUnmount() {
-    this.element.current.close(); // while it is open, nothing else can have the focus
+    this.element.current.close(); // while it is open, no other element can have the focus
     if (this.before?.isConnected) this.before.focus();
   }
 

@@ -1,23 +1,23 @@
 /**
  * The state of the page: the server's data with the changes made here, and the connection.
  *
- * A change of labels shows at once and is sent in the background, in order. While the server is
- * away, changes wait; they are sent when it is back.
+ * A change of labels is shown at once and sent in the background, in order. While the server cannot
+ * be reached, changes wait; they are sent when it is back.
  */
 
 import { ask, listen } from "./api.js";
 import { retryThumbnails } from "./thumbnails.js";
 
 export const store = {
-  project: null, // as GET /api/project answers
+  project: null, // as returned by GET /api/project
   images: null, // columns, see toColumns
   jobs: [], // newest first
   epochs: {}, // rows of the history by the id of the training's job
   findings: null,
   runs: [],
-  sources: [], // folders and tables with images that are not in the project, see lookForNewImages
+  sources: [], // folders and tables with images that are not in the project, see findNewImages
   connection: "on", // "on", "off", "refused"
-  waiting: 0, // changes that were not sent yet
+  waiting: 0, // number of changes that have not been sent yet
   message: "", // the last action
   command: "", // the command that does the same
   error: "",
@@ -28,8 +28,8 @@ const outbox = []; // {path, json}
 const subscribers = new Set();
 let isPlanned = false;
 let isSending = false;
-const LOOK_PAUSE = 3000; // milliseconds between two looks for new images
-const LOOK_SHARE = 20; // the pause as a multiple of the time that the last look took
+const LOOK_PAUSE = 3000; // milliseconds between two searches for new images
+const LOOK_SHARE = 20; // the pause as a multiple of the time that the last search took
 let findingsRevision = -1; // of the project when the findings were loaded
 
 /** Call a function after every change of the store. */
@@ -53,8 +53,8 @@ export function set(changes) {
 export async function start() {
   await reload();
   listen(onEvent, onConnection);
-  lookForNewImages();
-  addEventListener("focus", () => lookForNewImages());
+  findNewImages();
+  addEventListener("focus", () => findNewImages());
 }
 
 function onEvent(event, data) {
@@ -80,7 +80,7 @@ function showJob(job) {
   set({ jobs });
 }
 
-/** Return whether a job still works. */
+/** Return whether a job is active. */
 export function isActive(job) {
   return job !== undefined && ["queued", "running", "stopping"].includes(job.state);
 }
@@ -118,7 +118,7 @@ async function loadEpochs(id) {
   set({ epochs: { ...store.epochs, [id]: epochs ?? [] } });
 }
 
-/** Return the list of an answer, which may be the answer itself. */
+/** Return the list in a response, which may be the response itself. */
 function list(answer, name) {
   return Array.isArray(answer) ? answer : answer[name];
 }
@@ -233,7 +233,7 @@ async function send() {
   if (outbox.length === 0) refreshSoon();
 }
 
-/** Show what a change did, by the server's answer to it. */
+/** Show the effect of a change, from the server's response. */
 export function done({ title, command, revision, undo, redo }) {
   set({
     message: title, command: command || store.command,
@@ -241,7 +241,7 @@ export function done({ title, command, revision, undo, redo }) {
   });
 }
 
-/** Wait until all changes are sent; false if the server is away. */
+/** Wait until all changes are sent; false if the server cannot be reached. */
 async function flushed() {
   for (let i = 0; outbox.length > 0 && i < 200; i++) {
     send();
@@ -250,7 +250,7 @@ async function flushed() {
   return outbox.length === 0;
 }
 
-/** Run an action of the server that changes the project; returns its answer, undefined if it failed. */
+/** Run an action of the server that changes the project; returns its response, undefined if it failed. */
 export function act(path, json = {}, method = "POST") {
   return attempt(async () => {
     set({ error: "" });
@@ -275,8 +275,8 @@ function away() {
 let isLooking = false;
 let nextLook = 0; // the time in milliseconds before which the folders are not read again
 
-/** Look for new images in the folders and tables whose images are used where they are. */
-export async function lookForNewImages(isUrgent = false) {
+/** Search for new images in the folders and tables whose images are used in place. */
+export async function findNewImages(isUrgent = false) {
   const begin = Date.now();
   if (isLooking || (begin < nextLook && !isUrgent)) return;
   isLooking = true;
@@ -291,7 +291,7 @@ export async function startJob(path, json = {}) {
   const begin = Date.now() / 1000;
   const job = await act(path, json);
   const known = store.jobs.find(({ id }) => id === job?.id);
-  // Events of the job may have come before this answer, and are newer.
+  // Events of the job may have arrived before this response, and are newer.
   if (job !== undefined && !(isActive(known) || known?.ended > begin)) showJob(job);
   return job;
 }

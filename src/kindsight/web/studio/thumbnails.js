@@ -3,13 +3,13 @@
 import { request } from "./api.js";
 
 const AT_ONCE = 4; // of a browser's six connections to a server: one has the events
-const STORED = 1000; // thumbnails in memory, of some 10 kB each
+const STORED = 1000; // thumbnails in memory, of about 10 kB each
 
 const stored = new Map(); // id -> address of a Blob, or null for an unreadable image
 const wanted = new Map(); // id -> {callbacks, controller or null if it waits}
 let running = 0;
 
-/** Call `callback(address)` when the thumbnail is there (null: unreadable). Returns a function that cancels. */
+/** Call `callback(address)` when the thumbnail has loaded (null: unreadable). Returns a function that cancels. */
 export function wantThumbnail(id, version, callback) {
   if (stored.has(id)) {
     const address = stored.get(id);

@@ -1,7 +1,7 @@
 /**
- * What the training does with a JPEG beyond decoding it: one that is much larger than the input of
- * the network is decoded at 1/2, 1/4 or 1/8 of its size. Browsers decode the whole; the same
- * reduction, by the discrete cosine transform of blocks of 8 x 8 pixels, is made from that.
+ * The reduction of large JPEG files: in training, a JPEG that is much larger than the input of the
+ * network is decoded at 1/2, 1/4 or 1/8 of its size. Browsers decode at full size; the same
+ * reduction is then computed by the discrete cosine transform of blocks of 8 x 8 pixels.
  */
 
 import { findOrientation, xmpOrientation } from "./orientation.js";
@@ -31,7 +31,7 @@ export function withoutOrientation(bytes) {
   return { orientation: fromXmp || 1, bytes };
 }
 
-/** Return a decoded JPEG in the size at which the training decodes it for a spec. */
+/** Return a decoded JPEG at the size at which the training decodes it for a spec. */
 export function reduced(image, orientation, spec) {
   const [high, wide] = orientation >= 5 ? [spec.width, spec.height] : [spec.height, spec.width];
   const ratio = Math.min(Math.floor(image.height / high), Math.floor(image.width / wide));

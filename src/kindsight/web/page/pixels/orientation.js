@@ -8,7 +8,7 @@ export function exifOrientation(bytes) {
   return findOrientation(bytes)?.value ?? 0;
 }
 
-/** Return {value, at, little} of the orientation in EXIF data: where it is; null without one. */
+/** Return {value, at, little} of the orientation in EXIF data, with its position; null without one. */
 export function findOrientation(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {

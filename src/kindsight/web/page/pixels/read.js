@@ -1,4 +1,4 @@
-/** Image files to RGB samples: PNG by this page's own decoder, other formats by the browser's. */
+/** Image files to RGB samples: PNG by this page's decoder, other formats by the browser's. */
 
 import { reduced, withoutOrientation } from "./jpeg.js";
 import { upright } from "./orientation.js";

@@ -1,5 +1,5 @@
 /**
- * A grid of any number of images: only those that can be seen are in the page.
+ * A grid of any number of images: only visible ones are in the page.
  *
  * To a screen reader it is a list of options, of which several may be selected.
  */
@@ -17,7 +17,7 @@ const EDGE = 36; // pixels from the edge where a drag scrolls
 
 /**
  * Properties: `order` (ids), `images` (columns), `version` (changes with the columns), `selection`,
- * `select(selection)`, `size` (least width of a cell in pixels), `label`, `open(place)`,
+ * `select(selection)`, `size` (minimum width of a cell in pixels), `label`, `open(place)`,
  * `scroll` ({top}, kept between visits).
  */
 export class Grid extends Component {

@@ -1,6 +1,6 @@
 /** The keys of the grid. */
 
-const LABEL_KEYS = "123456789abcdefghijklmnopqrstvwyz"; // x excludes, u takes labels away
+const LABEL_KEYS = "123456789abcdefghijklmnopqrstvwyz"; // x excludes, u removes labels
 
 /** Return the key that gives the label of a class; "" for a class after the last key. */
 export function keyOf(classIndex) {
@@ -19,7 +19,7 @@ export function actionOf(event, classes) {
   return index >= 0 && index < classes.length ? { label: classes[index] } : null;
 }
 
-/** Return whether the person types into a field. */
+/** Return whether the user is typing into a field. */
 export function isTyping(event) {
   return event.target.closest?.("input:not([type=radio], [type=checkbox], [type=range]), textarea, select") != null;
 }

@@ -6,7 +6,7 @@
 
 export const EMPTY = { ids: new Set(), anchor: -1, active: -1 };
 
-/** Return the selection of one place alone. */
+/** Return the selection of a single place. */
 export function selectOnly(order, place) {
   if (order.length === 0) return EMPTY;
   const at = within(order, place);

@@ -11,7 +11,7 @@ import { Grid } from "../grid/grid.js";
 import { actionOf, isTyping, keyOf } from "../grid/keys.js";
 import { Dialog, Name, counted, html, hue } from "../parts.js";
 import { EMPTY, kept, selectAll, selectOnly } from "../grid/selection.js";
-import { act, exclude, label, lookForNewImages, set, store } from "../store.js";
+import { act, exclude, label, findNewImages, set, store } from "../store.js";
 
 const SIZES = { small: 96, medium: 148, large: 240 }; // least width of a cell in pixels
 const MAX_FILES = 300000; // of one drop
@@ -189,7 +189,7 @@ function Added() {
 function NewImages({ source }) {
   const add = async () => {
     await act("/api/import", { path: source.path });
-    await lookForNewImages(true);
+    await findNewImages(true);
   };
   return html`<div class="adding-now is-done" role="status">
     <p title=${shown(source.path)}>${counted(source.new, "new image")} in <${Name}>${source.name}<//>.</p>
