@@ -1,4 +1,4 @@
-"""The jobs of the process for converters and runtimes without Keras."""
+"""The jobs of the process that runs converters and runtimes without Keras."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from kindsight.models.worker.serve import Connection, Job, serve
 __all__ = ["main"]
 
 _HEAD = re.compile(r"^(logits|head\d*_|ood_)")
-"""Names of the layers behind the features, which stay in floating point: their sums cancel."""
+"""Names of the layers after the features. They stay in floating point because their sums nearly
+cancel."""
 
 
 def main() -> None:
@@ -62,9 +63,9 @@ def _quantize(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
 
 
 def _integer_layers(content: bytes, *, static: bool) -> Iterator[tuple[str, str]]:
-    """Yield an operator and a pattern of the layers' names for what is computed in int8.
+    """Yield an operator and a pattern of layer names for each kind of int8 layer.
 
-    That is every convolution, what lies between convolutions, and dense layers below the head.
+    These are all convolutions, the layers between convolutions, and dense layers before the head.
     """
     types, model = schema(), read_whole(content)
     names = {value: name for name, value in vars(types.BuiltinOperator).items()}
@@ -90,7 +91,7 @@ def _has_data(buffer: Any) -> bool:
 
 
 def _openvino(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
-    """Convert a LiteRT file to OpenVINO's format, for batches of any size where it can."""
+    """Convert a LiteRT file to OpenVINO's format, for batches of any size if possible."""
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(job["model"])
@@ -98,7 +99,7 @@ def _openvino(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
         model.reshape([-1, *job["size"], 3])
         images = np.zeros((2, *job["size"], 3), np.float32)
         core.compile_model(model, "CPU")(images)
-    except RuntimeError:  # a layer has the batch of one in its own settings
+    except RuntimeError:  # a layer has a batch size of one in its settings
         model = core.read_model(job["model"])
     for name, value in job["properties"].items():
         model.set_rt_info(value, ["kindsight", name])
@@ -160,7 +161,7 @@ def _run_files(model: Any, files: list[bytes], classes: int) -> NDArray[np.float
 
 
 def _first(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
-    """Run one image through an export, as the first thing that a process does."""
+    """Run one image through an export, as the first work of a process."""
     model = TARGETS[job["target"]].open(Path(job["folder"]))
     if model is not None:
         model.predict(np.zeros((1, *job["size"], 3), np.uint8))

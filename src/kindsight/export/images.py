@@ -1,4 +1,4 @@
-"""The images that an export is compared on, and those that it is calibrated with."""
+"""The images on which an export is compared, and those with which it is calibrated."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from kindsight.uncertainty.prediction import Prediction
 __all__ = ["IMAGES", "ExportImages", "Reference", "choose_images", "images_of_run", "reference_of"]
 
 IMAGES = 500
-"""Most images that an export is compared on by default."""
+"""Default of the maximum number of images on which an export is compared."""
 
 CALIBRATION_IMAGES = 100
-"""Training images from which the ranges of integers are measured."""
+"""Number of training images on which the ranges of activations are measured."""
 
 SPLITS = ("validation", "test", "train")
-"""Where the images come from: the first split that has some."""
+"""Splits for the comparison; the first one with images is used."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class ExportImages:
     Parameters
     ----------
     compared : ImageDataset
-        Those that the export is compared on.
+        The images on which the export is compared.
     split : str
-        Their split; empty where the data have none.
+        Their split; empty if the data have none.
     total : int
-        Images of the split, of which those are a sample.
+        Number of images of the split, of which these are a sample.
     calibration : ImageDataset
-        Those that ranges of integers are measured on: training images; without splits, images
-        that are not compared, unless all are.
+        The images on which the ranges of activations are measured: training images; without splits,
+        images that are not compared, if there are any.
     """
 
     compared: ImageDataset
@@ -61,7 +61,7 @@ class ExportImages:
 
     @property
     def description(self) -> str:
-        """Which images were compared: ``"500 of 2,000 validation images"``."""
+        """Description of the compared images: ``"500 of 2,000 validation images"``."""
         named = "training" if self.split == "train" else self.split
         kind = f"{named} images" if named else "images"
         count = len(self.compared)
@@ -71,15 +71,15 @@ class ExportImages:
 
 
 def images_of_run(bundle: Bundle, count: int = IMAGES) -> ExportImages:
-    """Return the images of a run, in its own splits.
+    """Return the images of a run, in its splits.
 
     Raises
     ------
     KindsightError
-        If the bundle does not record them, or they are no longer where they were.
+        If the bundle does not record them, or they have been moved or deleted.
     """
     record = read_records(bundle)
-    cure = "Name labelled images with `data`."
+    cure = "Give labelled images with `data`."
     if record.settings is None or not record.images:
         raise UsageError(f"{bundle.folder} does not record its training images. {cure}")
     try:
@@ -101,7 +101,7 @@ def images_of_run(bundle: Bundle, count: int = IMAGES) -> ExportImages:
 def images_of_data(
     bundle: Bundle, data: str | os.PathLike[str], options: DataOptions, count: int = IMAGES
 ) -> ExportImages:
-    """Return images of other data: of a split, if they have splits."""
+    """Return images of other data: those of a split, if the data have splits."""
     dataset = open_dataset(data, options, min_classes=1, classes=bundle.classes)
     return choose_images(dataset, dataset.split, count, bundle.classes)
 
@@ -109,9 +109,9 @@ def images_of_data(
 def choose_images(
     dataset: ImageDataset, splits: Sequence[str | None], count: int, classes: tuple[str, ...]
 ) -> ExportImages:
-    """Return which images are compared and which calibrate.
+    """Return the images for the comparison and those for the calibration.
 
-    A sample has the images with the lowest digests of their paths: the same in every call.
+    A sample has the images whose paths have the lowest digests; it is the same in every call.
 
     Parameters
     ----------
@@ -119,9 +119,9 @@ def choose_images(
     splits : sequence of str or None
         The split of each image; None everywhere if there are no splits.
     count : int
-        Most images to compare.
+        Maximum number of images to compare.
     classes : tuple of str
-        Of the classifier, by which labels are named.
+        Classes of the classifier, which labels must match.
     """
     if count < 1:
         raise UsageError(f"`images` must be at least 1; got {count}.")
@@ -159,7 +159,7 @@ def read_pixels(dataset: ImageDataset, bundle: Bundle) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the classifier itself predicts for the compared images.
+    """The classifier's predictions for the compared images.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class Reference:
 
     @property
     def scores(self) -> NDArray[np.float32] | None:
-        """Out-of-distribution scores, float32 (n,); None where the classifier has none."""
+        """Out-of-distribution scores, float32 (n,); None if the classifier has none."""
         scores = [each.ood_score for each in self.predictions]
         return None if None in scores else np.array(scores, np.float32)
 

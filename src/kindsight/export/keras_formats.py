@@ -1,4 +1,4 @@
-"""SavedModel, ONNX and Core ML, converted from the Keras file in a process of their own."""
+"""SavedModel, ONNX and Core ML, converted from the Keras file in a separate process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def convert_keras(job: str, bundle: Bundle, out: Path, **arguments: Any) -> dict
 
 
 def properties(bundle: Bundle) -> dict[str, str]:
-    """Return what is stored in the file itself: the class names, and ``model.json``."""
+    """Return the properties stored in the exported file: class names, and ``model.json``."""
     return {
         "classes": json.dumps(list(bundle.classes)),
         "kindsight": json.dumps(describe(bundle)),
@@ -77,7 +77,7 @@ class KerasFormat:
     needs_calibration: bool = False
 
     def check(self, bundle: Bundle) -> None:
-        """Raise MissingExtraError without the packages, BundleError without the Keras file."""
+        """Raise MissingExtraError if packages are missing, BundleError if the Keras file is."""
         require(self.name, self.extra, *self.packages)
         check_model_file(
             bundle, bundle.keras,
@@ -149,7 +149,7 @@ class SavedModel(KerasFormat):
 
 
 class _SavedModelModel:
-    """A SavedModel in a process of its own: importing TensorFlow takes seconds and memory."""
+    """A SavedModel in a separate process: importing TensorFlow takes seconds and memory."""
 
     def __init__(self, folder: Path, classes: int) -> None:
         self._process = converter_process()

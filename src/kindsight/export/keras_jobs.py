@@ -1,4 +1,4 @@
-"""The jobs of the process that converts with Keras and TensorFlow, and what a SavedModel serves."""
+"""The jobs of the process with Keras and TensorFlow, and a SavedModel's signatures."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = [
 ]
 
 EXIF_BYTES = 1 << 16
-"""The first bytes of a JPEG file in which its EXIF data are searched."""
+"""Number of bytes at the start of a JPEG file in which EXIF data are searched."""
 
 MAX_ENTRIES = 64
-"""Most EXIF entries that are read."""
+"""Maximum number of EXIF entries that are read."""
 
 ORIENTATION = 0x0112
 
 
 def serves(spec: InputSpec) -> bool:
-    """Return whether these operations resize as `spec` says; cubic and nearest are not written."""
+    """Return whether these operations support `spec`; cubic and nearest are not implemented."""
     return spec.interpolation in ("auto", "area", "linear")
 
 
@@ -74,7 +74,7 @@ def decode(content: Any, target: tuple[int, int]) -> Any:
 def _orientation(content: Any) -> Any:
     """Return the EXIF orientation of a JPEG file, 1 to 8; 1 without one."""
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, EXIF_BYTES), tf.uint8), tf.int32)
-    # Zeros behind the end, so that every offset of a damaged file can be read.
+    # Zeros after the end, so that every offset of a damaged file can be read.
     head = tf.concat([head, tf.zeros([16 + 12 * MAX_ENTRIES], tf.int32)], 0)
     size = tf.size(head)
     starts = tf.ones([size - 5], tf.bool)
@@ -145,13 +145,13 @@ def _resample(image: Any, height: Any, width: Any, spec: InputSpec) -> Any:
         shrunk = tf.stack([tf.minimum(height, rows), tf.minimum(width, columns)])
         pixels = tf.cast(image, tf.float32)[None]
         averaged = tf.raw_ops.ResizeArea(images=pixels, size=shrunk, align_corners=False)
-        # Of 2 x 2 pixels, OpenCV rounds halves up, of others to the even number.
+        # For 2 x 2 pixels, OpenCV rounds halves up; for others, to the even number.
         half = (rows == 2 * shrunk[0]) & (columns == 2 * shrunk[1])
         rounded = tf.where(half, tf.floor(averaged[0] + 0.5), tf.round(averaged[0]))
         return _linear(rounded, height, width)
 
     def linear() -> Any:
-        # At exactly half the size, it averages 2 x 2 pixels here, too.
+        # At exactly half the size, linear interpolation also averages 2 x 2 pixels.
         half = (rows == 2 * height) & (columns == 2 * width)
         return tf.cond(half, area, lambda: _linear(image, height, width))
 
@@ -186,7 +186,7 @@ def _taps(source: Any, target: Any) -> tuple[Any, Any, Any, Any]:
     position = tf.cast(centres, tf.float32)
     index = tf.floor(position)
     fraction = position - index
-    # Outside of the image both pixels are that of the border: the weights do not matter.
+    # Outside the image, both pixels are the border pixel, so the weights do not matter.
     first = tf.cast(index, tf.int32)
     one, other = tf.round((1 - fraction) * 2048), tf.round(fraction * 2048)
     last = source - 1
@@ -218,7 +218,7 @@ def _saved_model(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
 
 
 def _write_saved_model(model: str, out: str, temperature: float, spec: InputSpec | None) -> bool:
-    """Write a SavedModel; return whether it takes image files. Only pixels without a `spec`."""
+    """Write a SavedModel; return whether it takes image files, for which a `spec` is needed."""
     import tensorflow as tf
 
     network, outputs = _load(model, temperature)
@@ -267,9 +267,9 @@ def _load(model: str, temperature: float) -> tuple[Any, Callable[[Any], dict[str
 
 
 def _onnx(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
-    """Write an ONNX file by way of a SavedModel.
+    """Write an ONNX file from a SavedModel.
 
-    ``model.export(format="onnx")`` of Keras makes inputs of constants in the scaling layers.
+    Keras's ``model.export(format="onnx")`` turns constants of the scaling layers into inputs.
     """
     import onnx
     from tf2onnx import convert
@@ -277,7 +277,7 @@ def _onnx(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
         saved, out = str(Path(folder, "saved")), str(Path(folder, "model.onnx"))
         _write_saved_model(job["model"], saved, job["temperature"], None)
-        # The documented interface is the command.
+        # Only the command is a documented interface.
         sys.argv = [
             "tf2onnx", "--saved-model", saved, "--tag", "serve", "--signature_def",
             "serving_default", "--opset", str(OPSET), "--output", out,
@@ -311,7 +311,7 @@ def _core_ml(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
         minimum_deployment_target=ct.target.iOS16, compute_precision=ct.precision.FLOAT32,
     )  # fmt: skip
     spec = model.get_spec()
-    # TensorFlow sorts the outputs by name, and the converter gives them names of its own.
+    # TensorFlow sorts the outputs by name, and the converter renames them.
     names = sorted(function.structured_outputs)
     for output, name in zip([each.name for each in spec.description.output], names, strict=True):
         ct.utils.rename_feature(spec, output, name)

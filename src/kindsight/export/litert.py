@@ -1,7 +1,7 @@
-"""LiteRT: the bundle's own network from pixels to probabilities, without TensorFlow.
+"""LiteRT: the bundle's network, from pixels to probabilities, without TensorFlow.
 
-In float32 and float16 it needs nothing but kindsight itself, which rewrites the weights in the
-file; ai-edge-quantizer writes int8.
+In float32 and float16, kindsight itself rewrites the weights in the file; ai-edge-quantizer writes
+int8.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 """Operators whose second input may have float16 weights."""
 
 SMALL = 1024
-"""Weights of fewer numbers stay float32: they take no space, and a conversion does."""
+"""Minimum number of weights for float16: converting fewer would not save space."""
 
 
 def to_float16(content: bytes) -> bytes:
@@ -93,7 +93,7 @@ def to_float16(content: bytes) -> bytes:
 
 
 def name_tensors_apart(content: bytes) -> bytes:
-    """Return a LiteRT file whose tensors have different names: ai-edge-quantizer needs that."""
+    """Return a LiteRT file whose tensors have unique names, as ai-edge-quantizer requires."""
     model = read_whole(content)
     for graph in model.subgraphs:
         ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
@@ -107,15 +107,15 @@ def name_tensors_apart(content: bytes) -> bytes:
 
 
 def count_convolutions(content: bytes) -> tuple[int, int]:
-    """Return how many convolutions have int8 inputs, weights and outputs, and how many there are.
+    """Return the number of convolutions with int8 inputs, weights and outputs, and of all.
 
-    Of dynamic-range quantisation, with float32 inputs and outputs, see :func:`count_int8_weights`.
+    For dynamic-range quantisation, with float32 inputs and outputs, see :func:`count_int8_weights`.
     """
     return _count(content, ("CONV_2D", "DEPTHWISE_CONV_2D"), whole=True)
 
 
 def count_int8_weights(content: bytes) -> tuple[int, int]:
-    """Return how many convolutions have int8 weights, and how many there are."""
+    """Return the number of convolutions with int8 weights, and of all."""
     return _count(content, ("CONV_2D", "DEPTHWISE_CONV_2D"), whole=False)
 
 
@@ -147,7 +147,7 @@ def _is_large_float(model: Any, tensor: Any) -> bool:
 
 
 def _halve(model: Any, graph: Any, number: int) -> int:
-    """Add a float16 copy of a constant tensor, which becomes computed; return the copy's number."""
+    """Add a float16 copy from which a constant tensor is then computed; return its number."""
     types = schema()
     tensor = graph.tensors[number]
     values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4")
@@ -177,7 +177,7 @@ def _dequantize_code(model: Any) -> int:
     types = schema()
     code = types.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.DEQUANTIZE
-    code.version = 3  # the first with float16
+    code.version = 3  # the first version with float16
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
 
@@ -192,7 +192,7 @@ def probabilities_tflite(bundle: Bundle, metadata: Mapping[str, Any]) -> bytes:
     """Return a bundle's LiteRT file with probabilities in place of logits.
 
     It maps ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to ``"probabilities"``,
-    float32 (1, classes), and, where the bundle has it, to ``"ood_score"``, float32 (1, 1).
+    float32 (1, classes), and, if the bundle has one, to ``"ood_score"``, float32 (1, 1).
     `metadata` is stored as JSON under the name ``"kindsight"``.
     """
     graph = read_tflite(bundle.tflite)
@@ -227,7 +227,7 @@ class LiteRT:
     own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
-        """Nothing is needed beyond kindsight itself."""
+        """Do nothing: no further package is needed."""
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -264,8 +264,9 @@ class QuantizedLiteRT:
     name, title, extra, bounds
         See :class:`.target.Exporter`.
     needs_calibration : bool
-        Whether activations are int8 in the file, with ranges measured on training images. Without,
-        only weights are, and the runtime measures each image's ranges itself (dynamic range).
+        Whether activations are int8, too, with ranges measured on training images. If not, only
+        weights are int8 in the file, and the runtime measures the ranges of each image (dynamic
+        range).
     """
 
     name: str
@@ -276,7 +277,7 @@ class QuantizedLiteRT:
     own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
-        """Raise MissingExtraError without ai-edge-quantizer."""
+        """Raise MissingExtraError if ai-edge-quantizer is missing."""
         require(self.name, self.extra, "ai_edge_quantizer")
 
     def convert(

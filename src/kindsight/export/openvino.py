@@ -1,4 +1,4 @@
-"""OpenVINO: its own format, converted from the LiteRT file, without TensorFlow."""
+"""OpenVINO's format, converted from the LiteRT file, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OpenVINO:
     own_process: bool = False
 
     def check(self, bundle: Bundle) -> None:
-        """Raise MissingExtraError without OpenVINO."""
+        """Raise MissingExtraError if OpenVINO is missing."""
         require(self.name, self.extra, "openvino")
 
     def convert(
@@ -79,7 +79,7 @@ class OpenVINO:
 def import_openvino() -> Any:
     """Return the package openvino, imported without its telemetry.
 
-    On import, it would send a report to its makers, from a process that can hang without network.
+    On import, it would send telemetry, from a process that can hang without a network.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino

@@ -26,7 +26,7 @@ from kindsight.uncertainty.prediction import Decisions
 __all__ = ["Accuracy", "Difference", "FromFiles", "Proof", "compare", "prove"]
 
 SHOWN = 20
-"""Images with another label that are named."""
+"""Maximum number of images with another label that are listed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Difference:
-    """An image that has another label in the export: its path, and both labels' probabilities."""
+    """An image with another label in the export: its path, and both labels' probabilities."""
 
     path: str
     label: str
@@ -68,8 +68,8 @@ class Difference:
 class FromFiles:
     """The differences of an export that decodes and resizes image files by itself.
 
-    `images` were compared, `agreeing` of them have the same most probable class, `unreadable` ones
-    the export could not decode; `largest` and `mean` are differences of probabilities.
+    `images` were compared; `agreeing` of them have the same most probable class; the export could
+    not decode `unreadable` ones. `largest` and `mean` are differences of probabilities.
     """
 
     images: int
@@ -90,27 +90,27 @@ class Proof:
     Parameters
     ----------
     images, skipped : int
-        Compared images, and unreadable ones.
+        Numbers of compared and of unreadable images.
     description : str
-        Which images they are.
+        Description of the images.
     agreeing : int
-        Images with the same most probable class.
+        Number of images with the same most probable class.
     largest, mean : float
         Difference of the probabilities, over all images and classes.
     accuracy, exported_accuracy : Accuracy or None
-        Of the classifier and of the export; None without labels.
+        Accuracy of the classifier and of the export; None without labels.
     largest_score : float or None
-        Largest difference of the out-of-distribution score, as a fraction of its threshold (of its
-        median without one); None where there is no score.
+        Largest difference of the out-of-distribution score, as a fraction of its threshold (or of
+        its median, without a threshold); None if there is no score.
     unknown_agreeing : int or None
-        Images that are unknown in both or in neither; None where there is no threshold.
+        Number of images that are unknown in both or in neither; None if there is no threshold.
     differing : tuple of Difference
         Images with another label, the most confident first.
     latency, throughput, cold_start : float
         Seconds for one image (median); images per second; seconds from the start of a process to
         the first prediction (None if it was not measured).
     from_files : FromFiles or None
-        Of an export that decodes and resizes files by itself.
+        Differences of an export that decodes and resizes files by itself.
     """
 
     images: int
@@ -139,7 +139,7 @@ class Proof:
         if self.agreement < bounds.labels:
             yield (
                 f"{self.images - self.agreeing:,} of {self.images:,} images get a different label; "
-                f"at least {100 * bounds.labels:g}% must have the same."
+                f"at least {100 * bounds.labels:g}% must have the same label."
             )
         if bounds.probability is not None and not self.largest <= bounds.probability:
             yield (
@@ -147,7 +147,10 @@ class Proof:
                 "allowed."
             )
         if self.largest_score is not None and math.isinf(self.largest_score):
-            yield f"The export has no finite {OOD_SCORE}, by which unknown images are recognised."
+            yield (
+                f"The export returns no finite {OOD_SCORE}, which is needed to recognise unknown "
+                "images."
+            )
         ours, theirs = self.accuracy, self.exported_accuracy
         if bounds.accuracy is not None and ours is not None and theirs is not None:
             lost = abs(theirs.accuracy - ours.accuracy)
@@ -191,7 +194,7 @@ def prove(
     decisions: Decisions,
     cold_start: float | None = None,
 ) -> Proof:
-    """Run an export on the compared images and return how it differs from the classifier."""
+    """Run an export on the compared images and return the differences from the classifier."""
     if isinstance(model, TimedModel):
         measured = model.measure(reference.pixels)
     else:
@@ -225,7 +228,7 @@ def compare(
     probabilities, scores = measured.outputs
     ours = reference.probabilities
     best, exported_best = ours.argmax(1), probabilities.argmax(1)
-    # A NaN differs by the most.
+    # A NaN counts as the largest difference.
     difference = np.nan_to_num(np.abs(probabilities - ours), nan=1.0)
     largest_score, unknown = _scores(scores, reference.scores, decisions.unknown)
     return Proof(
@@ -275,7 +278,7 @@ def _scores(
 def _differing(
     reference: Reference, probabilities: NDArray[np.float32], other: NDArray[np.bool_]
 ) -> list[Difference]:
-    """Return the images whose label is another one, the most confident first."""
+    """Return the images whose label differs, the most confident first."""
     found = []
     for row in np.flatnonzero(other).tolist():
         prediction = reference.predictions[row]

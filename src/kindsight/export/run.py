@@ -59,15 +59,15 @@ class Export:
     ----------
     target : Exporter
     folder : pathlib.Path
-        Where the files are; for a failed export, where they would be.
+        Folder of the files; for a failed export, where they would have been.
     size : int
-        Bytes of the model's files.
+        Size of the model's files in bytes.
     proof : Proof or None
-        None where this machine cannot run the export, or the conversion failed.
+        None if this machine cannot run the export, or the conversion failed.
     faults : tuple of str
         The bounds that are exceeded, or why the conversion failed.
     status : {"proved", "accepted", "unproven", "failed"}
-        ``"accepted"`` exceeds the bounds and was written nevertheless; of ``"failed"``, nothing
+        ``"accepted"``: it exceeds the bounds and was written nevertheless; ``"failed"``: nothing
         was written.
     """
 
@@ -103,7 +103,7 @@ def check_folders(targets: Sequence[Exporter], out: str | os.PathLike[str]) -> N
 
 
 def check_export(bundle: Bundle, targets: Sequence[Exporter], out: Path) -> None:
-    """Raise the error of everything that can be known to fail before the work.
+    """Raise errors that can be detected before the conversion starts.
 
     Raises
     ------
@@ -135,16 +135,16 @@ def export_bundle(
     targets : sequence of Exporter
         See :func:`.targets.find_targets`.
     out : path
-        Each target gets a folder of its name in it.
+        Parent folder; each target gets a subfolder with its name.
     images : ExportImages
-        Those that the exports are compared on.
+        The images on which the exports are compared.
     accept : bool
         Whether an export that exceeds its bounds is written nevertheless.
     progress : callable, optional
         Called with (stage, done, total).
     on : str, optional
-        Where the images are read and the classifier's own predictions are computed, as for
-        :class:`kindsight.Predictor`; exports are run here.
+        Where the images are read and the classifier's predictions are computed, as for
+        :class:`kindsight.Predictor`; exports are run on this machine.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def export_bundle(
 
 
 def raise_failures(exports: Sequence[Export]) -> None:
-    """Raise ParityError if an export failed, with what is wrong with each."""
+    """Raise ParityError if an export failed; the message gives the faults of each."""
     if failed := [each for each in exports if each.status == "failed"]:
         texts = (f"{each.target.name}: {' '.join(each.faults)}" for each in failed)
         raise ParityError(" ".join(texts))
@@ -220,7 +220,7 @@ def _export(
 def _proof(
     target: Exporter, folder: Path, reference: Reference, decisions: Decisions, kit: Kit
 ) -> tuple[Proof | None, Outputs | None]:
-    """Return the proof of an export, and its outputs for the kit; None where it cannot be run."""
+    """Return the proof of an export, and its outputs for the kit; None if it cannot be run."""
     try:
         model = target.open(folder)
         if model is None:
@@ -231,7 +231,7 @@ def _proof(
         proof = replace(proof, cold_start=cold_start(target, folder, reference.pixels[:1]))
         return proof, outputs
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        # What runtimes raise for a file that they cannot run.
+        # Any error that a runtime raises for a file that it cannot run.
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         raise KindsightError(f"The converted network cannot be run: {text}") from error
 
@@ -239,7 +239,7 @@ def _proof(
 def cold_start(target: Exporter, folder: Path, pixels: NDArray[np.uint8]) -> float:
     """Return the seconds from the start of a process to its first prediction.
 
-    The files have been read before, so that they are in memory.
+    The files have been read before, so that the system has them in memory.
     """
     started = time.perf_counter()
     if target.own_process:
@@ -270,14 +270,14 @@ def _write_proof(bundle: Bundle, export: Export, folder: Path, files: Sequence[P
 
 
 class _NewFolder:
-    """A temporary folder that takes its place once :meth:`keep` was called."""
+    """A temporary folder that is renamed to its target if :meth:`keep` was called."""
 
     def __init__(self, target: Path, path: Path) -> None:
         self.target, self.path = target, path
         self.kept = False
 
     def keep(self) -> None:
-        """Have the folder renamed when the block ends."""
+        """Rename the folder when the block ends."""
         self.kept = True
 
 

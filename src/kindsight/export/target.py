@@ -1,4 +1,4 @@
-"""What a target of an export is: it converts a bundle, and runs the result; what targets share."""
+"""The interface of export targets, which convert a bundle and run the result; shared functions."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ __all__ = [
 ]
 
 LATENCY_RUNS = 20
-"""Runs of one image, of which the median counts."""
+"""Number of runs of one image, of which the median is reported."""
 
 WARM_UP = 3
-"""Runs before that, not counted."""
+"""Number of preceding runs that are not timed."""
 
 BATCH = 32
-"""Images in one call of a runtime that takes several."""
+"""Number of images in one call of a runtime that takes several."""
 
 PROBABILITIES = "probabilities"
 OOD_SCORE = "ood_score"
-"""The outputs of every exported network, by name; the second only where the bundle has one."""
+"""The outputs of every exported network, by name; the second only if the bundle has one."""
 
 SERVE_BYTES = "serve_bytes"
 """The signature of a SavedModel that takes image files."""
@@ -74,16 +74,16 @@ Calibration: TypeAlias = "Callable[[], NDArray[np.uint8]]"
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far an export may differ from its classifier.
+    """Maximum differences between an export and its classifier.
 
     Parameters
     ----------
     labels : float
-        Least fraction of images with the same most probable class, 0 to 1.
+        Minimum fraction of images with the same most probable class, 0 to 1.
     probability : float, optional
-        Largest difference of a probability.
+        Maximum difference of a probability.
     accuracy : float, optional
-        Largest difference of the accuracy, 0 to 1.
+        Maximum difference of the accuracy, 0 to 1.
     """
 
     labels: float
@@ -126,7 +126,7 @@ class TimedModel(ExportedModel, Protocol):
     """An export that measures itself, since it runs in another process."""
 
     def measure(self, pixels: NDArray[Any]) -> Measured:
-        """Return the outputs of :meth:`predict` with their times in the process itself."""
+        """Return the outputs of :meth:`predict`, with times measured in its process."""
 
 
 @runtime_checkable
@@ -149,7 +149,7 @@ class Exporter(Protocol):
 
     @property
     def title(self) -> str:
-        """A few words about it, for lists."""
+        """A short description, for lists."""
 
     @property
     def extra(self) -> str | None:
@@ -157,7 +157,7 @@ class Exporter(Protocol):
 
     @property
     def bounds(self) -> Bounds:
-        """How far it may differ from the classifier."""
+        """Maximum differences from the classifier."""
 
     @property
     def needs_calibration(self) -> bool:
@@ -165,10 +165,10 @@ class Exporter(Protocol):
 
     @property
     def own_process(self) -> bool:
-        """Whether :meth:`open` starts a process of its own, whose start is the cold start."""
+        """Whether :meth:`open` starts a separate process, whose start counts as the cold start."""
 
     def check(self, bundle: Bundle) -> None:
-        """Raise the error of everything that can be known to fail, before the long work."""
+        """Raise errors that can be detected before the conversion."""
 
     def convert(
         self, bundle: Bundle, folder: Path, calibration: Calibration | None
@@ -176,7 +176,7 @@ class Exporter(Protocol):
         """Write the model's files into an existing folder and return them."""
 
     def open(self, folder: Path) -> ExportedModel | None:
-        """Open the files in their runtime; None where this machine has none ("unproven")."""
+        """Open the files in their runtime; None if this machine has none ("unproven")."""
 
     def runtime(self) -> dict[str, str]:
         """Return the versions of the packages that convert and run it, by name."""
@@ -229,14 +229,14 @@ def measure(predict: Callable[[NDArray[Any]], Outputs], pixels: NDArray[Any]) ->
 # What targets share
 
 JOB_SECONDS = 3600.0
-"""Most seconds of one job: large networks on slow machines take minutes."""
+"""Time limit of one job in seconds: large networks on slow machines take minutes."""
 
 
 def converter_process(*, with_keras: bool = False) -> KerasProcess:
     """Return a process with the jobs of :mod:`.converters`, or those of :mod:`.keras_jobs`.
 
-    A converter may end its process, print, or change settings of a library: never in the user's
-    own process.
+    A converter may end its process, print, or change settings of a library, so it never runs in the
+    user's process.
     """
     from kindsight.models.worker.process import KerasProcess
 
@@ -256,10 +256,10 @@ FORMAT = 1
 def describe(bundle: Bundle) -> dict[str, Any]:
     """Return the content of ``model.json``.
 
-    Probabilities are calibrated: the network divides its logits by the temperature itself, which is
-    here for information. A prediction is unknown where its out-of-distribution score is above
-    ``thresholds.unknown``, else unsure where its highest probability is below
-    ``thresholds.unsure``; null where there is no such rule.
+    Probabilities are calibrated: the network itself divides its logits by the temperature, which is
+    included for information. A prediction is unknown if its out-of-distribution score is above
+    ``thresholds.unknown``, else unsure if its highest probability is below ``thresholds.unsure``. A
+    threshold is null if there is no such rule.
     """
     parts = bundle.uncertainty
     scored = read_tflite(bundle.tflite).second_output is not None

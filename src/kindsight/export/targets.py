@@ -42,7 +42,7 @@ def find_targets(names: str | Sequence[str]) -> tuple[Exporter, ...]:
     Raises
     ------
     SettingsError
-        For an unknown name, or none.
+        If a name is unknown, or there is none.
     """
     texts = [names] if isinstance(names, str) else list(names)
     wanted = [part.strip() for text in texts for part in str(text).split(",") if part.strip()]

@@ -61,11 +61,11 @@ class Diagnosis(Protocol):
 
     @property
     def figure(self) -> Mapping[str, float]:
-        """The numbers behind it, by name."""
+        """The numbers on which the finding is based, by name."""
 
     @property
     def evidence(self) -> str:
-        """What was compared, in words."""
+        """The comparison on which the finding is based, in words."""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -94,11 +94,11 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Conformal prediction sets: the stated coverage, and what held-out images show."""
+    """Conformal prediction sets: the stated coverage, and that measured on held-out images."""
 
     confidence_level: float
     method: str
-    images: int  # that the quantile was computed from
+    images: int  # images from which the quantile was computed
     source: str
     mean_size: float | None = None  # mean number of classes in a set
     measured_coverage: float | None = None
@@ -118,7 +118,7 @@ class UnknownScore:
 class Slice(NamedTuple):
     """Images with something in common on which the accuracy is lower than on the others."""
 
-    column: str  # what was compared: "width", "camera", a column of the table
+    column: str  # the compared property: "width", "camera", or a column of the table
     value: str  # "below 200 px", "Canon"
     images: int
     accuracy: float
@@ -189,7 +189,8 @@ MAX_CARDS = 24
 """Maximum number of images in each gallery; it keeps the page below 1.5 MB."""
 
 CROSS_VALIDATION = "cross-validation"
-"""Name of the out-of-fold predictions of ``--folds``, which stand for a validation split."""
+"""Name of the out-of-fold predictions of ``--folds``, which take the place of a validation
+split."""
 
 _SPLITS = ("train", "validation", "test")
 
@@ -232,7 +233,7 @@ class Layer(Protocol):
 
     @property
     def trainable(self) -> str:
-        """Whether the layer is trainable, in words; "" where all layers are."""
+        """Whether the layer is trainable, in words; "" if all layers are."""
 
 
 class Epoch(Protocol):
@@ -337,7 +338,7 @@ class TrainingSummary:
     classes: Mapping[str, Mapping[str, int]]
     input_size: tuple[int, int]  # (height, width) in pixels
     temperature: float
-    temperature_source: str  # the predictions that it was fitted on; "" if it was not fitted
+    temperature_source: str  # predictions on which it was fitted; "" if it was not fitted
     seed: int
     # Rows of the "Training" section: a short name and its text, such as "Backbone" or "Fine-tuning"
     details: Mapping[str, str] = field(default_factory=dict)

@@ -28,7 +28,7 @@ def thumbnail_uri(image: NDArray[np.uint8], size: int = 128, quality: int = _JPE
     - `image`: uint8 array (height, width, 3); RGB.
     - `size`: longer side in pixels, 16 to 512. The aspect ratio is preserved; a smaller image is
       not enlarged.
-    - `quality`: of the JPEG, 1 to 100.
+    - `quality`: JPEG quality, 1 to 100.
 
     Raises `UsageError` for another dtype, shape or size.
     """
@@ -69,8 +69,8 @@ def most_uncertain(
 
     - `predictions`: at least two classes.
     - `limit`: maximum number of rows.
-    - `exclude`: int array or sequence of int; rows to omit, such as mistakes that are shown
-      already.
+    - `exclude`: int array or sequence of int; rows to omit, such as mistakes that are already
+      shown.
     - `margin`: rows with at least this margin between the two probabilities are not uncertain; with
       two classes, 0.8 means a confidence of 90%.
 
@@ -87,20 +87,20 @@ LARGE, SMALL = 128, 88
 """Longer side, in pixels, of the thumbnails of a gallery and of a cell of the confusion matrix."""
 
 MAX_PER_CELL = 12
-"""Maximum number of images shown of a cell of the confusion matrix."""
+"""Maximum number of images shown per cell of the confusion matrix."""
 
 MAX_SMALL = 480
-"""Maximum number of small thumbnails of a page: 1.5 MB, made in a quarter of a second."""
+"""Maximum number of small thumbnails on a page: 1.5 MB, encoded in a quarter of a second."""
 
 PER_CORRECT_CELL = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A cell of the confusion matrix with the rows of the images that are shown of it.
+    """A cell of the confusion matrix, with the rows of its images that are shown.
 
-    `images` counts all; of mistakes the most confident are shown first, of correct predictions the
-    least confident.
+    `images` is the number of all its images. The most confident mistakes are shown first, and the
+    least confident correct predictions.
     """
 
     label: int
@@ -129,11 +129,11 @@ class Gallery:
 
 
 def choose_images(predictions: Predictions, limit: int = MAX_SMALL) -> Gallery:
-    """Return the images that a report shows of a split.
+    """Return the images of a split that a report shows.
 
     - `predictions`: at least two classes.
-    - `limit`: maximum number of images in the cells. One of each confusion comes first, then a
-      second one of each, so that no confusion is without an image for the sake of another.
+    - `limit`: maximum number of images in the cells. Each confusion gets one image before any gets
+      a second one, so that none remains without an image.
     """
     mistakes = confident_mistakes(predictions, MAX_CARDS)
     uncertain = most_uncertain(predictions, MAX_CARDS // 2, exclude=mistakes)
@@ -162,7 +162,7 @@ def _members(predictions: Predictions) -> dict[tuple[int, int], NDArray[np.intp]
 def _share(
     members: dict[tuple[int, int], NDArray[np.intp]], limit: int
 ) -> dict[tuple[int, int], int]:
-    """Divide `limit` images among the cells: mistakes in turns, then correct predictions."""
+    """Distribute `limit` images among the cells: mistakes in turns, then correct predictions."""
     shown = dict.fromkeys(members, 0)
     wrong = sorted((cell for cell in members if cell[0] != cell[1]), key=lambda c: -len(members[c]))
     right = [cell for cell in members if cell[0] == cell[1]]

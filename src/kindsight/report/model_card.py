@@ -52,9 +52,9 @@ def _use(data: ReportData) -> Iterator[str]:
     )
     yield from (
         "",
-        "It is meant for images of the same kind and source as the training images. On others its "
-        "accuracy is not known: evaluate it first on labelled images of your own. Do not use it "
-        "for decisions about people without a person who checks them.",
+        "It is meant for images of the same kind and source as the training images. On other "
+        "images, its accuracy is unknown: first evaluate it on your own labelled images. Do not "
+        "use it for decisions about people unless a person checks them.",
         "",
         *_code([command for _, command in reproduce(data)[:2]]),
     )
@@ -134,8 +134,8 @@ def _uncertainty(data: ReportData) -> Iterator[str]:
         )
     if data.unknown is not None:
         lines.append(
-            f"Images that are unlike the training images are reported as unknown; the threshold "
-            f"keeps {percent(data.unknown.known_kept)} of known images "
+            "Images that are unlike the training images are reported as unknown; the threshold "
+            f"accepts {percent(data.unknown.known_kept)} of known images "
             f"({_text(data.unknown.method, 200)})."
         )
     if lines:
@@ -190,7 +190,7 @@ def _code(lines: Sequence[str]) -> list[str]:
 
 
 def _code_text(text: str) -> str:
-    """Return a text for a code block: on one line, without the mark that ends the block."""
+    """Return a text for a code block: on one line, without the characters that end the block."""
     return re.sub(r"\s+", " ", elide(text, 400)).replace("`", "'")
 
 

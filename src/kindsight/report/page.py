@@ -34,8 +34,8 @@ TEMPLATES = (
 )  # fmt: skip
 
 DOUBTFUL_LABEL = 0.95
-"""Confidence of a mistake from which on its label is to be checked first: a less confident mistake
-is no sign of a wrong label."""
+"""Confidence of a mistake from which its label should be checked first; a less confident mistake
+does not indicate a wrong label."""
 
 
 def prepare_report() -> None:
@@ -79,7 +79,7 @@ def render_report(data: ReportData) -> str:
 
 
 def _results(data: ReportData) -> dict[str, Any]:
-    """Return the sections on the evaluated splits; the first one has images."""
+    """Return the sections on the evaluated splits; only the first one has images."""
     predictions = data.results[0].predictions if data.results else None
     classes = [score.name for result in data.results[:1] for score in result.evaluation.classes]
     opened: list[dict[str, Any]] = []

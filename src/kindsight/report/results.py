@@ -1,4 +1,4 @@
-"""The results of a split as a report shows them: metrics, confusion matrix, classes, images."""
+"""The results of a split for a report: metrics, confusion matrix, classes, images."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_MATRIX = 20
-"""Up to this many classes, the confusion matrix is a table of numbers; above, a heat map."""
+"""Maximum number of classes for a confusion matrix of numbers; above, it is a heat map."""
 
 MAX_PAIRS = 30
-"""Number of confused pairs listed beside a heat map."""
+"""Maximum number of confused pairs listed beside a heat map."""
 
 MAX_ROWS = 100
 """Maximum number of rows of a table."""
@@ -50,7 +50,7 @@ class Tile(NamedTuple):
 class MatrixCell(NamedTuple):
     """A cell of the confusion matrix: number of images, CSS classes, and the images' anchor.
 
-    `is_empty` is for 0 off the diagonal, which is shown as a dot: mistakes stand out.
+    `is_empty` marks a 0 off the diagonal, which is shown as a dot so that mistakes stand out.
     """
 
     images: int
@@ -73,7 +73,7 @@ class Card(NamedTuple):
 def view_result(
     result: SplitResult, reference: Sequence[Reference], shown: Mapping[tuple[int, int], str]
 ) -> dict[str, Any]:
-    """Return what the templates need of a split; `shown` has the anchors of the opened cells."""
+    """Return the data of a split for the templates; `shown` has the anchors of the opened cells."""
     evaluation = result.evaluation
     large = len(evaluation.classes) > MAX_MATRIX
     bins = reliability_table(result.predictions) if result.predictions else []
@@ -137,7 +137,7 @@ def opened_cells(
 ) -> tuple[list[dict[str, Any]], dict[tuple[int, int], str]]:
     """Return the cells with their cards, grouped by label, and the anchor of each cell.
 
-    A page without thumbnails opens nothing: there would be only names, which the tables have.
+    A page without thumbnails has no opened cells: they would only show names, as the tables do.
     """
     groups: dict[int, dict[str, Any]] = {}
     anchors: dict[tuple[int, int], str] = {}

@@ -62,7 +62,7 @@ class OverlayCard(NamedTuple):
 
 
 def view_diagnoses(data: ReportData) -> list[dict[str, Any]]:
-    """Return the findings on the training as the templates show them."""
+    """Return the findings on the training for the templates."""
     return [
         {
             "code": found.code,
@@ -160,7 +160,7 @@ def _ranked(
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Return the ROC curve and the precision-recall curve of one class against the others."""
     order = np.argsort(-scores, kind="stable")
-    # Images of equal score are above a threshold together.
+    # Images with equal scores are above the same thresholds.
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     found = np.cumsum(own[order])[last].astype(np.float64)
     above = last + 1.0
@@ -255,7 +255,7 @@ def view_feature_map(
 
 
 def _tile_size(plan: FeatureMap) -> str:
-    """Return the side of a tile in percent of the map: the least distance between two columns."""
+    """Return the side of a tile in percent of the map: the minimum distance between two columns."""
     across = np.unique(np.round([image.x for image in plan.images], 4))
     step = float(np.diff(across).min()) if len(across) > 1 else 1.0
     return f"{100 * min(MAX_TILE, max(MIN_TILE, step)):.2f}"

@@ -59,7 +59,7 @@ class FindingsSection:
     findings: tuple[ShownFinding, ...]  # some or all findings
     count: int  # number of all findings
     images: int = 0  # number of affected images; 0 if the findings are not about images
-    limitation: str = ""  # what the check could not examine; empty otherwise
+    limitation: str = ""  # limitation of the check's result; empty if there is none
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def render_sheet(
 ) -> str:
     """Return the page as HTML that loads nothing and runs no script, encodable as UTF-8.
 
-    - `images`: those shown, in order.
-    - `confidences`: of all readable images, also of those not shown.
+    - `images`: the images that are shown, in order.
+    - `confidences`: confidences of all readable images, shown or not.
     - `unreadable`: number of all unreadable images.
     - `undecided`: number of all images without a label, unsure or unknown.
     """
@@ -229,7 +229,7 @@ def render_suggestions(
 ) -> str:
     """Return the page of suggested images as HTML that loads nothing and runs no script.
 
-    - `images`: those shown, in order.
+    - `images`: the images that are shown, in order.
     - `total`: number of all suggested images.
     - `lead`: a sentence on the images that are not suggested; may be empty.
     """

@@ -46,11 +46,11 @@ class SideBySide:
     differences : tuple of Difference
         One for each further run; empty if they were not compared.
     images : int
-        Images that all runs classified.
+        Number of images that all runs classified.
     source : str
-        Where these are from, in words.
+        Source of these images, in words.
     notes : tuple of str
-        What limits the comparison, or why there is none.
+        Limitations of the comparison, or why there is none.
     """
 
     runs: tuple[ReportData, ...]
@@ -90,7 +90,7 @@ def render_side_by_side(data: SideBySide) -> str:
 
 
 def run_names(runs: Sequence[ReportData]) -> list[str]:
-    """Return a different name for each run: its folder's name, or else its whole path."""
+    """Return a unique name for each run: its folder's name, or else its whole path."""
     names = [run.run for run in runs]
     if len(set(names)) == len(names):
         return names
@@ -190,7 +190,7 @@ def _risks(runs: Sequence[ReportData], names: Sequence[str]) -> Chart | None:
 
 
 def _at(pairs: Sequence[tuple[float, float]], coverage: float) -> float | None:
-    """Return the accuracy at the least coverage that is at least this one."""
+    """Return the accuracy at the lowest coverage that is not below this one."""
     return next((accuracy for found, accuracy in pairs if found >= coverage - 1e-9), None)
 
 

@@ -21,7 +21,7 @@ __all__ = [
 CONFIDENT = 0.8
 """Predictions below this confidence are counted as uncertain."""
 
-# A smaller gap between mean confidence and accuracy needs no further word.
+# A smaller gap between mean confidence and accuracy is not mentioned.
 SMALL_GAP = 0.01
 
 
@@ -105,14 +105,14 @@ def _describe_errors(evaluation: Evaluation) -> str:
     if wrong == 1:
         return f"{start}: {confusion}."
     if count == 1:
-        return f"{start}, each pair of classes once; for example {confusion}."
+        return f"{start}, each pair of classes once; for example, {confusion}."
     return f"{start}, most often {confusion} ({count:,} times, {percent(fraction)} of the class)."
 
 
 def describe_calibration(result: SplitResult) -> str:
     """Return a sentence on whether the classifier is over- or underconfident.
 
-    A gap that as many images would show by chance is not called one.
+    A gap that is not statistically significant is not reported as one.
     """
     if result.predictions is None:
         return ""
@@ -123,8 +123,8 @@ def describe_calibration(result: SplitResult) -> str:
         verdict = "the classifier is well calibrated on average"
     elif not evaluation.is_miscalibrated:
         verdict = (
-            f"with {amount(evaluation.images, 'image')}, a difference of "
-            f"{100 * abs(gap):.1f} percentage points can be chance"
+            f"with {amount(evaluation.images, 'image')}, a difference of {100 * abs(gap):.1f} "
+            "percentage points is not statistically significant"
         )
     else:
         kind = "over" if gap > 0 else "under"
@@ -193,12 +193,12 @@ def _describe_best(epochs: Sequence[Epoch], best: int | None) -> str:
 
 MAX_CONCERNS = 3
 
-# An accuracy whose interval is wider than this fraction says little.
+# An accuracy whose interval is wider than this fraction is called imprecise.
 WIDE_INTERVAL = 0.15
 
 
 def describe_run(data: ReportData) -> list[str]:
-    """Return sentences for a reader who knows the task but not machine learning."""
+    """Return sentences for readers who know the task but not machine learning."""
     sentences = [_purpose(data)]
     if data.results:
         sentences += [_accuracy(data.results[0]), *_confidence(data)]
@@ -206,9 +206,9 @@ def describe_run(data: ReportData) -> list[str]:
         sentences.append("Its accuracy was not measured: there were no validation or test images.")
     concerns = list(_concerns(data))[:MAX_CONCERNS]
     if concerns:
-        sentences.append(f"What to watch: {'; '.join(concerns)}.")
+        sentences.append(f"Limitations: {'; '.join(concerns)}.")
     elif data.results:
-        sentences.append("The checks of this report found nothing to worry about.")
+        sentences.append("The checks of this report found no limitations.")
     return sentences
 
 
@@ -254,7 +254,7 @@ def _confidence(data: ReportData) -> Iterator[str]:
 
 
 def _concerns(data: ReportData) -> Iterator[str]:
-    """Yield the risks, most important first, as parts of a sentence."""
+    """Yield the limitations, most important first, as parts of a sentence."""
     serious = [found for found in data.diagnoses if found.severity in ("error", "warning")]
     for found in serious[:2]:
         yield f"{_lowered(found.title)} ({found.code})"
@@ -294,7 +294,7 @@ def _lowered(text: str) -> str:
 
 
 def reproduce(data: ReportData) -> list[tuple[str, str]]:
-    """Return commands with a description of each: two for use, then those to reproduce the run."""
+    """Return commands with descriptions: two for using the model, then those to repeat the run."""
     if not data.run_folder:
         return []
     folder = shlex.quote(data.run_folder)
@@ -306,5 +306,5 @@ def reproduce(data: ReportData) -> list[tuple[str, str]]:
         ("Evaluate on labelled images", f"kindsight evaluate {folder} photos-test/"),
         ("Install the same version", f"pip install {package}"),
         ("Train again", f"kindsight train --settings {settings}"),
-        ("Make this page again", f"kindsight report {folder}"),
+        ("Create this page again", f"kindsight report {folder}"),
     ]

@@ -15,8 +15,8 @@ from kindsight.report.format import amount, duration, elide, interval, percent
 
 __all__ = ["clean", "environment", "is_small_image", "script_digest"]
 
-# Control characters could break the page; marks that change the direction of text could disguise a
-# name.
+# Control characters could break the page; characters that change the direction of text could
+# disguise a name.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff]"
 )
@@ -26,7 +26,7 @@ _IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def is_small_image(uri: str) -> bool:
-    """Return whether a URI holds a small image and nothing else."""
+    """Return whether a URI contains a small image and nothing else."""
     return len(uri) <= _MAX_URI and _IMAGE.fullmatch(uri) is not None
 
 
@@ -36,7 +36,7 @@ def clean(page: str) -> str:
 
 
 def script_digest(script: str) -> str:
-    """Return the digest of a script, by which a page's policy allows it and no other."""
+    """Return the digest of a script, with which a page's policy allows only this script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 

@@ -1,6 +1,6 @@
-"""Twenty drawn image files, of the kinds that are read and resized wrongly most often.
+"""Twenty drawn image files, of the kinds that are most often read or resized wrongly.
 
-They are drawn here, so that an export can be passed on whatever the licence of the training images.
+They are drawn, so that an export can be distributed whatever the licence of the training images.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Drawing:
     data : bytes
         The file.
     lossless : bool
-        Whether every decoder gives the same pixels.
+        Whether every decoder returns the same pixels.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Drawing:
 
 
 def draw_files(spec: InputSpec) -> list[Drawing]:
-    """Return the files, whose sizes depend on the input size; the same in every call."""
+    """Return the files, the same in every call; their sizes depend on the input size."""
     drawings = [*_sizes(spec), *_kinds(spec), *_jpegs(spec)]
     return [
         Drawing(f"{number:02d}-{name}", what, data, name.endswith((".png", ".gif")))
@@ -71,11 +71,11 @@ def draw_pixels(spec: InputSpec) -> NDArray[np.uint8]:
 def _sizes(spec: InputSpec) -> Iterator[tuple[str, str, bytes]]:
     """Yield colour images of several sizes, as multiples of the input's height and width."""
     for name, what, high, wide in (
-        ("shrunk", "much larger than the input, by no whole factor", 2.6, 3.1),
+        ("shrunk", "much larger than the input, not by an integer factor", 2.6, 3.1),
         ("thirds", "three times the input", 3, 3),
         ("half", "exactly twice the input", 2, 2),
         ("larger", "a little larger than the input", 1.4, 1.3),
-        ("same", "the input's own size", 1, 1),
+        ("same", "the size of the input", 1, 1),
         ("smaller", "smaller than the input", 0.6, 0.7),
         ("wide", "one side much larger, the other smaller", 0.3, 3.7),
         ("tall", "one side much larger, the other smaller", 3.7, 0.3),
@@ -106,7 +106,7 @@ def _kinds(spec: InputSpec) -> Iterator[tuple[str, str, bytes]]:
     second = palette.transpose(Image.Transpose.ROTATE_180)
     yield (
         "animation.gif",
-        "two images, of which the first counts",
+        "two images, of which the first is used",
         _saved(palette, "GIF", save_all=True, append_images=[second]),
     )
 
@@ -115,10 +115,10 @@ def _jpegs(spec: InputSpec) -> Iterator[tuple[str, str, bytes]]:
     image = Image.fromarray(_drawing(_side(spec.height, 1.5), _side(spec.width, 1.8)))
     # Stored on its side: its height is the width of the upright image.
     turned = Image.fromarray(_drawing(_side(spec.width, 1.6), _side(spec.height, 1.2)))
-    yield "turned.jpg", "to be turned, EXIF orientation 6", _jpeg(turned, orientation=6)
+    yield "turned.jpg", "to be rotated, EXIF orientation 6", _jpeg(turned, orientation=6)
     yield (
         "mirrored.jpg",
-        "progressive, to be mirrored and turned, EXIF orientation 5",
+        "progressive, to be mirrored and rotated, EXIF orientation 5",
         _jpeg(turned, orientation=5, progressive=True),
     )
     yield "cmyk.jpg", "CMYK", _jpeg(image.convert("CMYK"))
@@ -138,7 +138,7 @@ def _side(side: int, factor: float) -> int:
 def _drawing(height: int, width: int) -> NDArray[np.uint8]:
     """Return gradients, a disc, stripes and a chequer, uint8 (height, width, 3).
 
-    Whole numbers alone are used, so that all machines draw the same pixels.
+    Only integers are used, so that all machines draw the same pixels.
     """
     y, x = np.mgrid[:height, :width]
     pixels = np.empty((height, width, 3), np.int64)

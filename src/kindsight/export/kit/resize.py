@@ -38,7 +38,7 @@ def read(file: str | Path, resize: dict[str, Any]) -> Pixels:
 
 
 def _reduced(image: Any, height: int, width: int) -> Any:
-    """Decode a large JPEG at 1/2, 1/4 or 1/8, the smallest that is nowhere below the input."""
+    """Decode a large JPEG at 1/2, 1/4 or 1/8, the smallest with no side below the input's."""
     whole = image.size
     turned = image.getexif().get(0x0112, 1) >= 5
     image.draft(None, (height, width) if turned else (width, height))
@@ -105,14 +105,14 @@ def _shares(before: int, after: int) -> Weights:
 
 
 def _weighted(image: Pixels, rows: Weights, columns: Weights) -> Weights:
-    """Return rows @ image @ columns.T for each channel, without the noise of floats."""
+    """Return rows @ image @ columns.T for each channel, without floating-point noise."""
     values = np.tensordot(rows, image.astype(np.float64), axes=1)
     found: Weights = np.tensordot(values, columns, axes=(1, 1)).transpose(0, 2, 1).round(9)
     return found
 
 
 def _linear(image: Pixels, height: int, width: int) -> Pixels:
-    """Interpolate between 2 x 2 pixels, in whole numbers with weights in 1/2048."""
+    """Interpolate between 2 x 2 pixels, in integers with weights in 1/2048."""
     tall, wide = image.shape[:2]
     if (tall, wide) == (height, width):
         return image
@@ -164,7 +164,7 @@ def _cubic(image: Pixels, height: int, width: int) -> Pixels:
 
 
 def _nearest(image: Pixels, height: int, width: int) -> Pixels:
-    """Take the pixel under each output pixel's centre; where it is on a border, the second."""
+    """Take the pixel under each output pixel's centre; if that is on a border, the second pixel."""
     tall, wide = image.shape[:2]
     rows = (2 * np.arange(height) + 1) * tall // (2 * height)
     columns = (2 * np.arange(width) + 1) * wide // (2 * width)

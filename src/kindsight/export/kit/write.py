@@ -1,4 +1,4 @@
-"""Write the conformance kit: images, what an export returns for them, and how to compare."""
+"""Write the conformance kit: images, an export's outputs for them, and how to compare."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ EXPECTED_FILE = "expected.json"
 FORMAT = 1
 
 PIXELS = 1
-"""Largest difference of a pixel that a correct resize has, 0-255; for images without loss."""
+"""Maximum difference of a pixel for a correct resize, 0-255; for lossless images."""
 
 FLOAT32 = 1e-3
 REDUCED = 1e-2
-"""Largest differences of a probability between processors: networks of float32, and others."""
+"""Maximum differences of a probability between processors: for float32 networks, and for others."""
 
 DIGITS = 7
 
 
 @dataclass(frozen=True, eq=False)
 class Kit:
-    """The images of a classifier's kit, and what the classifier returns for them.
+    """The images of a classifier's kit, and the classifier's outputs for them.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Kit:
     pixels : array
         uint8 (20, height, width, 3), after the resize.
     outputs : Outputs
-        Of the classifier itself.
+        Outputs of the classifier.
     """
 
     bundle: Bundle
@@ -63,10 +63,10 @@ class Kit:
         Parameters
         ----------
         folder : pathlib.Path
-            Of the export.
+            Folder of the export.
         target : Exporter
         outputs : Outputs or None
-            What the export returns for :attr:`pixels`; None where it was not run.
+            The export's outputs for :attr:`pixels`; None if it was not run.
         """
         kit = folder / KIT
         for name in ("images", "pixels"):
@@ -118,7 +118,7 @@ class Kit:
 
 
 def make_kit(bundle: Bundle) -> Kit:
-    """Draw the images, and predict them by the classifier itself."""
+    """Draw the images, and predict them with the classifier."""
     spec, predictor = bundle.spec, Predictor(bundle, always=True)
     drawings = tuple(draw_files(spec))
     pixels = draw_pixels(spec)
@@ -132,7 +132,7 @@ def make_kit(bundle: Bundle) -> Kit:
 
 
 def readme(target: str) -> str:
-    """Return the text of a kit: what it is, and the examples of the target's languages."""
+    """Return the README of a kit: a description, and examples in the target's languages."""
     intro, *sections = _text("examples.md").split("\n## ")
     for section in sections:
         names, _, body = section.partition("\n")

@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over a pipe by the DevTools protocol: for proofs of exported pages."""
+"""Headless Chromium, driven over a pipe by the DevTools protocol, for verifying exported pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kindsight.errors import KindsightError
 __all__ = ["BROWSERS", "Chromium", "find_browser"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""The commands of Chromium and Chrome; the first that exists is used."""
+"""The commands of Chromium and Chrome; the first one that exists is used."""
 
 _OPTIONS = (
     "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -29,8 +29,8 @@ _FROM_BROWSER, _TO_BROWSER = 4, 3  # the descriptors of the protocol
 
 
 def find_browser() -> str | None:
-    """Return the path of Chromium or Chrome; None where there is none that can be driven."""
-    if os.name != "posix":  # the pipe is passed in another way there
+    """Return the path of Chromium or Chrome; None if there is none that can be driven."""
+    if os.name != "posix":  # the pipe would have to be passed in another way
         return None
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
@@ -43,16 +43,16 @@ class Chromium:
     browser : str
         Path of Chromium.
     options : str
-        More options of its command line.
+        Further options of its command line.
     network : bool
-        Whether addresses of this machine can be reached.
+        Whether servers on this machine can be reached.
     seconds : float
-        The longest wait for an answer.
+        Maximum wait for a response, in seconds.
 
     Raises
     ------
     KindsightError
-        If it does not start, here and in every method if it does not answer.
+        If it does not start; in every method, if it does not respond.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Chromium:
             answer = self._receive(end, method)
             if answer.get("id") == self._count:
                 if "error" in answer:
-                    raise KindsightError(f"Chromium refused {method}: {answer['error']}.")
+                    raise KindsightError(f"Chromium rejected {method}: {answer['error']}.")
                 result: dict[str, Any] = answer["result"]
                 return result
             self._note(answer)
@@ -140,7 +140,7 @@ class Chromium:
         while b"\0" not in self._buffer:
             if not select.select([self._read], [], [], max(0.0, end - time.monotonic()))[0]:
                 raise KindsightError(
-                    f"Chromium did not answer {method} within {self.seconds:g} seconds."
+                    f"Chromium did not respond to {method} within {self.seconds:g} seconds."
                 )
             data = os.read(self._read, 1 << 20)
             if not data:
@@ -168,7 +168,7 @@ def _start(command: list[str]) -> tuple[subprocess.Popen[bytes], int, int]:
     """Start a browser; return its process and the pipe's ends to read and to write."""
     browser_reads, write = os.pipe()
     read, browser_writes = os.pipe()
-    # A shell puts the ends on the descriptors of the protocol, which may be taken in this process.
+    # A shell assigns the ends to the protocol's descriptors, which may be in use in this process.
     script = f'exec "$@" {_TO_BROWSER}<&{browser_reads} {_FROM_BROWSER}>&{browser_writes}'
     try:
         process = subprocess.Popen(
@@ -187,5 +187,5 @@ def _start(command: list[str]) -> tuple[subprocess.Popen[bytes], int, int]:
 
 
 def as_address(path: Path) -> str:
-    """Return the address of a file."""
+    """Return the file:// URL of a path."""
     return path.absolute().as_uri()

@@ -1,6 +1,6 @@
 """Smaller files for a page: weights with fewer bits, in an order that compresses, as text.
 
-The file is restored by ``packing.js`` of the page.
+``packing.js`` of the page restores the file.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from kindsight.models.runtime import schema
 __all__ = ["PRECISIONS", "as_text", "gzip_sections", "pack_model", "round_weights"]
 
 PRECISIONS = (14, 15, 16, 18, 20)
-"""Precisions that an export tries, see :func:`round_weights`. For EfficientNet-Lite0, each step of
-one changes its errors by a factor of two, and the page by 0.6 of 12 MB."""
+"""Precisions that an export tries; see :func:`round_weights`. For EfficientNet-Lite0, each step
+changes its errors by a factor of two, and the page by 0.6 of 12 MB."""
 
 SMALL = 1024
-"""Constants of fewer numbers are not rounded."""
+"""Constants with fewer numbers are not rounded."""
 
 BLOCK = 128
 """Consecutive weights that are rounded to multiples of the same power of two."""
 
 LIMIT_BITS = 23
-"""Multiples are below 2 to this: float32 has all of them."""
+"""Multiples are below 2 to this power: float32 can represent all of them."""
 
 FIRST, BITS = 0x5000, 15
-"""The first code point of a text, and the bits that a character holds.
+"""The first code point of a text, and the number of bits per character.
 
 All code points are letters of East Asian scripts, which no program normalises, escapes or cuts."""
 
@@ -59,7 +59,7 @@ def round_weights(content: bytes, precision: int) -> bytes:
 
 
 def pack_model(content: bytes, precision: int) -> bytes:
-    """Return a LiteRT file packed, about 40% of it, with :func:`round_weights`.
+    """Return a LiteRT file after :func:`round_weights`, packed to about 40% of its size.
 
     After decompression it has the number of header fields, the header (bytes of the file, weights,
     blocks, and the start and count of each constant, in numbers), an exponent for each block, the
@@ -103,7 +103,7 @@ def as_text(content: bytes) -> str:
 def gzip_sections(*sections: bytes) -> bytes:
     """Return sections as one gzip file, each compressed by the better of two strategies.
 
-    Repetitions in rounded weights are chance: to refer to them takes more bits than to code each
+    Repetitions in rounded weights are random: references to them take more bits than coding each
     byte alone (Huffman). The same bytes always give the same result.
     """
     packed = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff"]  # no name, no time, unknown system
@@ -120,7 +120,7 @@ _STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)
 
 
 def _deflate(content: bytes, strategy: int, is_last: bool) -> bytes:
-    """Return blocks of a deflate stream that refer to nothing before them, in whole bytes."""
+    """Return blocks of a deflate stream, without references to earlier data, in whole bytes."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
     return deflate.compress(content) + deflate.flush(
         zlib.Z_FINISH if is_last else zlib.Z_FULL_FLUSH

@@ -1,6 +1,6 @@
 """The page that classifies in a browser: as one HTML file, and as a folder for a host.
 
-:mod:`kindsight.server.page` makes the page of a server from the same parts.
+:mod:`kindsight.server.page` makes the page of a server from the same components.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PAGE = SOURCES / "page"
 _FIXED_POLICY = "default-src 'none'; img-src blob: data:; base-uri 'none'; form-action 'none'"
 
 LISTED = 12
-"""Classes that are named at the top of the page."""
+"""Maximum number of classes that are named at the top of the page."""
 
 
 def render_file(info: Mapping[str, Any], model: bytes, library: Library, name: str) -> str:
@@ -79,19 +79,19 @@ def render_site(
         "style.css": read_source("style.css").encode(),
         "page.js": join_page("main.js").encode(),
         "worker.js": _worker_script(library).encode(),
-        # Compressed, as not every host does it.
+        # Compressed here, because not every host does it.
         "litert.bin": gzip_sections(library.wasm),
         "model.bin": model,
-        "_headers": headers.encode(),  # as Netlify and Cloudflare Pages read them
+        "_headers": headers.encode(),  # read by Netlify and Cloudflare Pages
     }
 
 
 def fill_page(texts: Mapping[str, str], **parts: str) -> str:
-    """Return the page with its texts, which are escaped, and with parts that are HTML."""
+    """Return the page with its texts, which are escaped, and its HTML parts."""
     page = read_source("index.html")
     for key, text in texts.items():
         page = page.replace(f"{{{{{key}}}}}", html.escape(clean(text)))
-    # After the texts, which could contain such a mark.
+    # After the texts, because they could contain such a placeholder.
     for key, text in parts.items():
         before, _, after = page.rpartition(f"{{{{{key}}}}}")
         page = before + text + after

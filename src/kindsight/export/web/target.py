@@ -1,4 +1,4 @@
-"""The target ``web``: a page that classifies in a browser, run for its proof in Chromium."""
+"""The target ``web``: a page that classifies in a browser, verified in Chromium."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kindsight.web.library import load_library
 __all__ = ["PAGE_FILE", "SITE", "WEB_TARGET", "Web", "WebModel"]
 
 PAGE_FILE = "classifier.html"
-"""The page as one file."""
+"""Name of the page as one file."""
 
 SITE = "site"
 """The folder for a static host."""
@@ -34,11 +34,11 @@ SITE = "site"
 BOUNDS = Bounds(labels=0.999, probability=2e-3)
 
 TRIED_PROBABILITY, TRIED_SCORE = 5e-4, 5e-3
-"""Largest change of a probability, and of the score as a fraction of it, by rounded weights on the
-images that they are tried on: the kit's drawings and training images. Others may change by more."""
+"""Maximum change of a probability, and of the score as a fraction of it, caused by rounded weights,
+on the kit's drawings and on training images. The change on other images may be larger."""
 
 CHUNK_BYTES = 4 * 2**20
-"""Images that are sent to the browser at once."""
+"""Bytes of images that are sent to the browser at once."""
 
 _RUN = """
 (async () => {
@@ -82,7 +82,7 @@ class Web:
     own_process: bool = True
 
     def check(self, bundle: Bundle) -> None:
-        """Raise KindsightError where LiteRT.js is missing."""
+        """Raise KindsightError if LiteRT.js is missing."""
         load_library()
 
     def convert(
@@ -97,7 +97,7 @@ class Web:
         model = pack_model(content, choose_precision(content, images))
         name = bundle.folder.absolute().name or "Classifier"
         page = folder / PAGE_FILE
-        # UTF-16, whose byte order mark overrides the charset that a server sends: see `as_text`.
+        # UTF-16, whose byte order mark overrides the charset that a server sends; see `as_text`.
         text = render_file(info, model, library, name)
         page.write_bytes(codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
         written = [page]
@@ -109,7 +109,7 @@ class Web:
         return tuple(written)
 
     def open(self, folder: Path) -> WebModel | None:
-        """Open ``classifier.html`` in headless Chromium; None where there is none."""
+        """Open ``classifier.html`` in headless Chromium; None if there is no Chromium."""
         browser = find_browser()
         return None if browser is None else WebModel(browser, folder / PAGE_FILE)
 
@@ -122,7 +122,7 @@ WEB_TARGET = Web()
 
 
 def choose_precision(content: bytes, images: NDArray[np.uint8]) -> int:
-    """Return the lowest precision of weights that changes outputs for these images little enough.
+    """Return the lowest precision of weights that changes the outputs little enough.
 
     Parameters
     ----------

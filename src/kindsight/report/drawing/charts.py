@@ -1,4 +1,4 @@
-"""Axes with round ticks, line charts and histograms as inline SVG, from the numbers of tables.
+"""Axes with round ticks, line charts and histograms as inline SVG, drawn from tables of numbers.
 
 Colours are CSS classes. A text from outside, such as a class, is escaped and shortened.
 """
@@ -74,7 +74,7 @@ def log_axis(low: float, high: float, start: float, end: float) -> Axis:
 
 
 def decimals(ticks: Sequence[float], factor: float = 1.0) -> int:
-    """Return the digits after the decimal point that show the ticks times `factor` exactly."""
+    """Return the number of decimals that shows the ticks times `factor` exactly."""
     for digits in range(6):
         if all(abs(round(t * factor, digits) - t * factor) < 1e-9 for t in ticks):
             return digits
@@ -106,7 +106,7 @@ MAX_CHART_POINTS = 200
 """Maximum number of points of a line."""
 
 STYLES = 6
-"""Number of line styles; further lines repeat them."""
+"""Number of line styles; further lines reuse them."""
 
 _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
 _BINS = 24
@@ -152,8 +152,8 @@ def draw_lines(
 ) -> Markup:
     """Draw lines over one axis; the values of y are fractions.
 
-    - `series`: at least one point in all.
-    - `label`: what the chart shows, for screen readers.
+    - `series`: at least one point in total.
+    - `label`: description of the chart for screen readers.
     - `x_percent`: whether the values of x are fractions, too.
     - `log_x`: whether the x axis is logarithmic.
     - `x_range`, `y_range`: ends of the axes; by default those of the points.
@@ -182,8 +182,8 @@ def score_table(
 ) -> list[ScoreBin]:
     """Return a histogram of the scores of several kinds of images, over one range.
 
-    - `kinds`: float arrays; at least one score in all.
-    - `include`: further values that the range holds, such as a threshold.
+    - `kinds`: float arrays; at least one score in total.
+    - `include`: further values that the range must contain, such as a threshold.
     """
     scores = np.concatenate([np.asarray(kind, np.float64) for kind in kinds])
     scores = scores[np.isfinite(scores)]

@@ -46,7 +46,8 @@ _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
 # rest. Values above it are marked.
 _OUTLIER = 8.0
 
-# Least distance between two arrows of values above the axis, and least gap between their labels.
+# Minimum distance between two arrows of values above the axis, and minimum gap between their
+# labels.
 _ARROWS, _GAP_OF_LABELS = 9.0, 6.0
 
 # The loss axis covers at least the first value, since labels of smaller numbers would not fit, and

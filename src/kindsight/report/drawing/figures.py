@@ -71,7 +71,7 @@ def head_table(candidates: Sequence[HeadCandidateRow]) -> list[IntervalRow]:
 
 
 def scale_start(table: Sequence[IntervalRow]) -> float:
-    """Return the round value at which a scale that ends at 1 starts so that it holds all rows."""
+    """Return the round value at which a scale that ends at 1 must start to contain all rows."""
     known = [row.low for row in table if math.isfinite(row.value)]
     lowest = min(known, default=0.0)
     for start in (0.95, 0.9, 0.8, 0.5):
@@ -180,7 +180,7 @@ def draw_confusion(
 ) -> Markup:
     """Draw a large confusion matrix: one square for each non-empty cell.
 
-    - `names`: of the classes.
+    - `names`: names of the classes.
     - `anchors`: squares that are links, by row and column. The keyboard reaches the same images
       through the table of confusions, so that it need not pass all squares.
     """
