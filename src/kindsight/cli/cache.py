@@ -32,7 +32,7 @@ class _ShowByDefault(Commands):
     """The group of these commands; the default is ``show``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, with ``show`` where no command is named."""
+        """Parse the arguments, with ``show`` if no command is given."""
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -133,7 +133,7 @@ def clear(
 def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Delete the oldest features and resized images.
 
-    The least recently used are deleted until the rest fits the limit.
+    The least recently used ones are deleted until the rest is within the limit.
 
     Example: KINDSIGHT_CACHE_LIMIT=2GB kindsight cache prune
     """
@@ -150,8 +150,8 @@ def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> Non
         say(f"{bytes_text(freed)} freed, {left}")
         if cache.prunable_size() > cache.limit:
             note(
-                f"More than the limit of {bytes_text(cache.limit)} is left: a running process uses "
-                "it. Run the command again when it has ended."
+                f"More than the limit of {bytes_text(cache.limit)} remains, because a running "
+                "process uses it. Run the command again when it has ended."
             )
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "correction_lines", "report_lines"]
 
 LISTED_UNCERTAIN = 10
-"""Images with an uncertain label that are printed."""
+"""Maximum number of images with an uncertain label that are printed."""
 
 FOUND = 1
 """Exit code if there is a finding of severity error."""
@@ -157,7 +157,7 @@ def check(  # noqa: PLR0913 (one parameter for each option)
     else:
         say(*report_lines(report, folder))
         if corrections is not None and apply is not None:
-            # Folders may have such names; in a table they stand for missing labels.
+            # Folders may have such names; in a table, they stand for missing labels.
             named_missing = MISSING.intersection(corrections.dataset.classes)
             train = f"kindsight train {printable(apply)}{' --keep-na-labels' * bool(named_missing)}"
             counts, doubts = corrections.counts(), corrections.uncertain
@@ -225,7 +225,7 @@ def correction_lines(
     Parameters
     ----------
     counts : dict
-        Of :meth:`.Corrections.counts`.
+        The result of :meth:`.Corrections.counts`.
     file : str
         The table.
     train : str
@@ -233,7 +233,7 @@ def correction_lines(
     uncertain : sequence of Finding
         The suggested labels below `confidence`.
     confidence : float
-        Least probability of a suggested label that was applied.
+        Minimum probability of a suggested label that was applied.
     """
     paint = Paint(sys.stdout)
     changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)

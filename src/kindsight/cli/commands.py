@@ -1,4 +1,4 @@
-"""The commands, each imported when it is needed."""
+"""The commands; each is imported when it is needed."""
 
 from __future__ import annotations
 

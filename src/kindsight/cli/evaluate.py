@@ -60,7 +60,7 @@ Split = Annotated[
     str | None,
     typer.Option(
         metavar="|".join(SPLITS),
-        help="Split that is evaluated.  [default: the first of these that the data have]",
+        help="Split to evaluate.  [default: the first of these that the data have]",
     ),
 ]
 FailUnder = Annotated[
@@ -95,7 +95,7 @@ Slices = Annotated[
     typer.Option(
         "--slices",
         help="Comparison of the accuracy by all usual properties and all columns of the "
-        "table; lists the slices on which it is lower than chance explains.",
+        "table; lists the slices on which it is significantly lower.",
     ),
 ]
 Costs = Annotated[
@@ -133,8 +133,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Measure a classifier on labelled images.
 
     Unreadable images and images of classes unknown to the classifier are listed and skipped; the
-    exit code is still 0, unless the accuracy is below --fail-under. The accuracy is that of the
-    most probable classes, also of images that are unsure or unknown.
+    exit code is still 0, unless the accuracy is below --fail-under. The accuracy counts the most
+    probable class of every image, including images that are unsure or unknown.
 
     Example: kindsight evaluate runs/photos-1 photos-test/
     """
@@ -157,7 +157,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "target_accuracy": target_accuracy, "target_coverage": target_coverage, "sets": sets,
         "sets_per_class": sets_per_class or None,
     }  # fmt: skip
-    Decisions.load(stored, **rules)  # what cannot be promised fails before the data are opened
+    Decisions.load(stored, **rules)  # impossible rules fail before the data are opened
     options = replace(options, value_range=stored.spec.value_range)
     dataset = open_dataset(data, options, min_classes=1, classes=stored.classes)
     if wanted:
@@ -194,7 +194,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
 
 def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDataset, str]:
-    """Return the images of one split and its name; ``""`` where the data have no splits.
+    """Return the images of one split and its name; ``""`` if the data have no splits.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDatase
     Raises
     ------
     SettingsError
-        For another name, or a split without images.
+        If the name is invalid, or the split has no images.
     """
     if wanted is not None and wanted not in SPLITS:
         raise SettingsError(f"--split must be one of {', '.join(SPLITS)}; got {wanted!r}.")
@@ -228,7 +228,7 @@ def _read_costs(path: str, classes: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def _evaluate_costs(scores: DatasetEvaluation, matrix: NDArray[np.float64]) -> CostEvaluation:
-    """Return the costs on the images that count."""
+    """Return the costs on the images, copies counted once."""
     from kindsight.evaluation.costs import evaluate_costs
 
     rows, targets = scores.counted()
@@ -258,7 +258,7 @@ def _slices(
 
 
 def _was_trained_on(bundle: str, data: str) -> bool:
-    """Return whether the settings of the run name these data, and it has no record of images."""
+    """Return whether the run's settings name these data and it has no record of its images."""
     from kindsight.runs.settings import TrainSettings
 
     if (Path(bundle) / TRAINED_ON_FILE).exists():  # training images are reported one by one

@@ -28,7 +28,7 @@ METHODS = ("grad-cam", "occlusion")
 
 @dataclass(frozen=True)
 class _Output:
-    """Where pages are written, and how results are shown."""
+    """The file of the page, and how results are shown."""
 
     page: Path | None
     force: bool
@@ -73,7 +73,7 @@ Out = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="HTML page to write; overlays are written to a folder of its name.  [default: "
+        help="HTML page to write; overlays are written to a folder of the same name.  [default: "
         "IMAGE-explained.html, explained.html for several images, IMAGE-layers.html, "
         "RUN-map.html; with --json none]",
     ),
@@ -85,7 +85,7 @@ MaxLayers = Annotated[
         "--max-layers",
         min=1,
         metavar="N",
-        help="Largest number of layers, evenly spaced.  [default: 16]",
+        help="Maximum number of layers, evenly spaced.  [default: 16]",
     ),
 ]
 MaxMaps = Annotated[
@@ -94,7 +94,7 @@ MaxMaps = Annotated[
         "--max-maps",
         min=1,
         metavar="N",
-        help="Largest number of maps per layer, evenly spaced.  [default: 64]",
+        help="Maximum number of maps per layer, evenly spaced.  [default: 64]",
     ),
 ]
 
@@ -132,7 +132,7 @@ def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     given = list(images or [])
     if image_map and layers:
-        raise UsageError("`map` and `layers` exclude each other. Leave one of them out.")
+        raise UsageError("`map` and `layers` cannot be combined. Leave one of them out.")
     output = _Output(_page(bundle, given, out, json, layers, image_map), force, json, quiet)
     if image_map:
         if given:
@@ -155,7 +155,7 @@ def explain(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 def _page(
     bundle: str, images: Sequence[str], out: str | None, json: bool, layers: bool, image_map: bool
 ) -> Path | None:
-    """Return the path of the page; None for none."""
+    """Return the path of the page; None if no page is written."""
     if out is not None:
         return Path(out)
     if json:
@@ -232,7 +232,7 @@ def _training_images(
     if images:
         try:
             found = run_vectors(run.bundle, run.settings, images, progress=progress)
-        except KindsightError as error:  # no feature maps to compare; said with the images
+        except KindsightError as error:  # no feature maps to compare; reported with the images
             why = str(error)
     if found is not None and len(found.images.paths) and not output.quiet:
         left = found.images.total - len(found.images.paths)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 SHOWN = 5
-"""Images with another label that are listed for each export."""
+"""Maximum number of images with another label that are listed for each export."""
 
 FAILED = 1
 """The exit code if an export failed."""
@@ -51,7 +51,7 @@ def export(  # noqa: PLR0913 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Folder that gets a new folder for each format.  [default: RUN/export]",
+            help="Parent folder of a new folder for each format.  [default: RUN/export]",
             show_default=False,
         ),
     ] = None,
@@ -59,13 +59,13 @@ def export(  # noqa: PLR0913 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Images for the comparison, in place of the run's own validation images: a "
-            "folder, table or arrays, as for 'kindsight evaluate'.",
+            help="Images for the comparison, instead of the run's validation images: a folder, "
+            "table or arrays, as for 'kindsight evaluate'.",
             show_default=False,
         ),
     ] = None,
     images: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most images that are compared.")
+        int, typer.Option(metavar="N", min=1, help="Maximum number of images to compare.")
     ] = 500,
     accept: Annotated[
         bool,
@@ -83,8 +83,8 @@ def export(  # noqa: PLR0913 (one parameter for each option)
     Each export is run in its own runtime on validation images of the run, and its predictions are
     compared with the classifier's. If they differ by more than the format allows, the export is
     not written and the exit code is 1; --accept writes it. An export that this machine cannot run
-    is written as unproven. Nothing is overwritten. With --on, the cluster reads the
-    images and computes the classifier's own predictions, which is faster from a few thousand
+    is written as unproven. Nothing is overwritten. With --on, the cluster reads the images and
+    computes the classifier's own predictions, which is faster from a few thousand
     --images; the export is converted, run and timed on this machine.
 
     Example: kindsight export runs/photos-1 --to litert

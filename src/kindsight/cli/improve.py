@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["diagnose", "improve"]
 
 COMMANDS = 4
-"""Commands shown for each finding."""
+"""Maximum number of commands shown for each finding."""
 
 MAX_WIDTH = 110
 
@@ -48,8 +48,8 @@ def diagnose(
     """Find what limits a trained classifier, and what to try first.
 
     Analyses the training curves, the predictions and the images of a run: overfitting,
-    underfitting, learning rate, labels, leakage, calibration and more. Differences that noise
-    explains are not reported.
+    underfitting, learning rate, labels, leakage, calibration and more. Differences within noise are
+    not reported.
 
     Example: kindsight diagnose runs/photos-1
     """
@@ -72,7 +72,7 @@ def _lines(run: str, findings: Sequence[Diagnosis]) -> Iterator[str]:
     paint = Paint(sys.stdout)
     if not findings:
         yield paint(f"{printable(run)}: no findings", "bold", "green")
-        yield "  No problem was found that noise does not explain. More or other images may help."
+        yield "  No problem was found beyond noise. More or other images may help."
         return
     yield paint(f"{printable(run)}: {amount(len(findings), 'finding')}", "bold")
     width = min(line_width(), MAX_WIDTH)
@@ -82,7 +82,7 @@ def _lines(run: str, findings: Sequence[Diagnosis]) -> Iterator[str]:
 
 
 MIN_CHANGE = 24
-BAR_COLUMNS = 45  # of the bar and its numbers
+BAR_COLUMNS = 45  # for the bar and its numbers
 # Width of a row of the table without the change.
 OTHER_COLUMNS = 70
 # On a narrower terminal, the last two columns are left out.
@@ -101,7 +101,8 @@ def improve(
         bool,
         typer.Option(
             "--any-model",
-            help="Also a head on a frozen backbone, whatever the run's kind of model.",
+            help="Experiments that also include a head on a frozen backbone, whatever the run's "
+            "kind of model.",
         ),
     ] = False,
     folder: Annotated[
@@ -119,9 +120,10 @@ def improve(
     """Try changes to a finished training and recommend those that help.
 
     The run's diagnosis selects the first experiments: one change at a time with the same images and
-    seed, then combinations. A change is recommended only if chance does not explain its gain; the
-    final accuracy is measured on a test split that no experiment used, or by nested folds. After an
-    interruption, the same command continues. Needs Optuna: pip install 'kindsight[improve]'
+    seed, then combinations. A change is recommended only if its gain is statistically significant;
+    the final accuracy is measured on a test split that no experiment used, or by nested folds.
+    After an interruption, the same command continues. Needs Optuna: pip install
+    'kindsight[improve]'
 
     Example: kindsight improve runs/photos-1
 
@@ -144,7 +146,7 @@ def improve(
 def _watching(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
     """Yield a function for the progress of the running experiment, and one that writes a line.
 
-    On a terminal, one bar below the lines shows what is running.
+    On a terminal, a bar below the lines shows the running experiment.
     """
     from kindsight.cli.terminal.progress import LineProgress, checked, make_bars
 

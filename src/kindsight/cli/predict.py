@@ -114,7 +114,7 @@ Out = Annotated[
 ]
 Sheet = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="HTML page of the 200 least confident images, to write."),
+    typer.Option(metavar="FILE", help="HTML page to write, with the 200 least confident images."),
 ]
 Force = Annotated[
     bool,
@@ -154,8 +154,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Classify images.
 
     Each image has one row, in order. The row of an unreadable image has the reason, and the exit
-    code is 1. In place of a label, an image has the reason unsure if its confidence is below the
-    threshold, and unknown if it belongs to none of the classes.
+    code is 1. Instead of a label, an image has the reason unsure if its confidence is below the
+    threshold, or unknown if it belongs to none of the classes.
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
@@ -223,7 +223,7 @@ def _format(given: str | None, json: bool) -> str:
 
 
 def _pairs(predictor: Predictor, images: Inputs) -> Iterator[Iterator[tuple[str, Any]]]:
-    """Yield the names and sources of images, those that arrive together as one iterator."""
+    """Yield iterators of image names and sources, one for images that arrive together."""
     from kindsight.network_outputs import DatasetRow
 
     for batch in images.batches():
@@ -237,7 +237,7 @@ def _pairs(predictor: Predictor, images: Inputs) -> Iterator[Iterator[tuple[str,
 
 
 def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImage]:
-    """Yield each prediction with a function that reads its image again."""
+    """Yield each prediction, with a function that reads its image again."""
     from kindsight.cli.terminal.prediction_files import PredictedImage, load_image
 
     sources: deque[Any] = deque()
@@ -257,9 +257,9 @@ def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImag
 
 @dataclass(frozen=True)
 class _Output:
-    """Where predictions go: rows that are printed, a table, a contact sheet.
+    """Writes predictions as printed rows, a table or a contact sheet.
 
-    - `rows`: the format that is printed; None for none.
+    - `rows`: the printed format; None if nothing is printed.
     """
 
     rows: Rows | None
@@ -269,7 +269,7 @@ class _Output:
     quiet: bool
 
     def write(self, predicted: Iterator[PredictedImage], columns: CsvRows, bundle: str) -> Counts:
-        """Write all predictions; return their numbers. They are held only to be sorted."""
+        """Write all predictions; return their numbers. They are only held in memory for sorting."""
         counts = Counts()
         with closing(self._shown(predicted, counts)) as shown:
             if self.sort or self.sheet:
@@ -283,11 +283,11 @@ class _Output:
     def _shown(
         self, predicted: Iterator[PredictedImage], counts: Counts
     ) -> Generator[PredictedImage, None, None]:
-        """Yield all predictions; print and count each, unless they are sorted."""
+        """Yield all predictions; print and count each, unless they will be sorted."""
         from kindsight.cli.terminal.progress import counting
 
         write = None if self.rows is None or self.sort else _printing(self.rows)
-        # On a terminal the rows themselves show the progress.
+        # On a terminal, the rows themselves show the progress.
         with counting(self.quiet or (write is not None and sys.stdout.isatty())) as progress:
             for image in predicted:
                 if write is not None:
@@ -334,7 +334,7 @@ class _Output:
 
 
 def _printing(rows: Rows) -> Callable[[Prediction], None]:
-    """Return a function that prints the row of a prediction, the first one after the header."""
+    """Return a function that prints a prediction as a row, and the header before the first."""
     stream = sys.stdout if rows.for_people else for_machines()
     header = rows.header()
 

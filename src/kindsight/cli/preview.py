@@ -74,8 +74,8 @@ def preview(  # noqa: PLR0913 (one parameter for each option)
 ) -> None:
     """Preview an augmentation of your images.
 
-    Writes a contact sheet: each row is an image and its augmented copies, with the changes below
-    each copy. No file is changed.
+    Writes a contact sheet: each row shows an image and its augmented copies, with the changes below
+    each copy. No image file is changed.
 
     Example: kindsight preview photos/ --augment classic --out sheet.png
     """

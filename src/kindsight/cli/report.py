@@ -1,4 +1,4 @@
-"""``kindsight report`` and ``kindsight compare``: pages of finished runs, and which is better."""
+"""``kindsight report`` and ``kindsight compare``: pages of finished runs, and their comparison."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def compare(
     """Compare each run with the first one, on the same images.
 
     Without --data, the images are those that every run held out for validation or test. A
-    difference counts as real if its p-value by McNemar's exact test, corrected for the number of
-    runs, is below 0.05.
+    difference is statistically significant if its p-value by McNemar's exact test, corrected for
+    the number of runs, is below 0.05.
 
     Example: kindsight compare runs/photos-1 runs/photos-2
     """
@@ -174,18 +174,18 @@ def report(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make the report of a run again, or show several runs side by side.
+    """Create the report of a run again, or show several runs side by side.
 
     The page of one run is the same as after its training, plus later results such as a diagnosis or
-    a learning curve. A model card is written beside it. The images come from the cache
-    or, failing that, from the data; without either, the page has no images.
+    a learning curve. A model card is written to the same folder. The images are from the cache or,
+    if they are not there, from the data; if neither exists, the page has no images.
 
     Example: kindsight report runs/photos-1 runs/photos-2 --out both.html
     """
     from kindsight.cli.terminal.progress import watching
 
     page, card = _targets(runs, out)
-    # The files in a run folder are its own: training wrote them.
+    # Files in a run folder may be replaced: the training wrote them.
     own = out is None and len(runs) == 1
     for path in filter(None, (page, card)):
         if not own and os.path.lexists(path) and not force:
@@ -230,7 +230,7 @@ def _write(runs: list[str], page: Path, card: Path | None, cache: str | None) ->
 
 
 def _to_dict(written: WrittenReport, runs: list[str]) -> dict[str, Any]:
-    """Return what ``--json`` prints."""
+    """Return the output of ``--json``."""
     found: dict[str, Any] = {
         "runs": runs,
         "report": str(written.report),

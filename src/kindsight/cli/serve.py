@@ -43,11 +43,12 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str,
         typer.Option(
             metavar="HOST",
-            help="Address to listen on. Any address but this machine's own needs --token-file.",
+            help="Address to listen on. Any address other than this machine's loopback address "
+            "needs --token-file.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port; 0 for any free one.")
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port; 0 for any free port.")
     ] = 8000,
     token_file: Annotated[
         str | None,
@@ -83,7 +84,7 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         ),
     ] = 2000,
     queue: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Maximum number of images that wait.")
+        int, typer.Option(metavar="N", min=1, help="Maximum number of waiting images.")
     ] = 256,
     max_images: Annotated[
         int, typer.Option(metavar="N", min=1, help="Maximum number of images in a request.")
@@ -120,8 +121,8 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Interval in seconds at which the folders are checked for new bundles, which are "
-            "swapped in; 0 for never.",
+            help="Interval in seconds at which the folders are checked for new bundles, which "
+            "replace the served ones; 0 for never.",
         ),
     ] = 2,
     *,
@@ -134,9 +135,9 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 ) -> None:
     """Serve predictions over HTTP, and a page that classifies images in a browser.
 
-    Images are posted to /v1/predict; /openapi.json describes all addresses. A run that is trained
-    again, or a link that is switched, is loaded, checked and swapped in. Ctrl-C or SIGTERM stops
-    the server after the requests that have begun are finished.
+    Images are posted to /v1/predict; /openapi.json describes all routes. When a run is trained
+    again, or a link is switched, the new bundle is loaded, checked and served. Ctrl-C or SIGTERM
+    stops the server after it has finished the requests under way.
 
     Example: kindsight serve runs/photos-1 --port 8000
     """
@@ -147,8 +148,8 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     local = is_loopback(host)
     if token_file is None and not local:
         raise SettingsError(
-            f"`host` must be an address of this machine alone, such as 127.0.0.1, without "
-            f"`token_file`; got {host}. Write a token into a file: {_MAKE_TOKEN}"
+            "`host` must be a loopback address, such as 127.0.0.1, unless `token_file` is given; "
+            f"got {host}. Write a token into a file: {_MAKE_TOKEN}"
         )
     settings = ServerSettings(
         token=None if token_file is None else read_token(token_file),
@@ -177,7 +178,7 @@ _MAKE_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())" > toke
 def _serve(
     runs: list[str], settings: ServerSettings, host: str, port: int, json: bool, quiet: bool
 ) -> bool:
-    """Serve until a signal; return whether every request was finished."""
+    """Serve until a signal arrives; return whether every request was finished."""
     from kindsight.server.app import create_app
     from kindsight.server.run import bind, run_server
 
@@ -203,7 +204,7 @@ def _is_missing(module: str) -> bool:
 
 
 def host_names(host: str, more: list[str], local: bool) -> tuple[str, ...] | None:
-    """Return the host names that are answered; None for any, where a token is needed."""
+    """Return the accepted host names; None for any, if a token is required."""
     from kindsight.server.settings import LOOPBACK_NAMES
 
     if not local and not more:
@@ -278,8 +279,8 @@ def studio(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Folder of images, or table, to add to the project; its files stay where they "
-            "are, unchanged.",
+            help="Folder of images, or table, to add to the project; its files are neither moved "
+            "nor changed.",
             show_default=False,
         ),
     ] = None,
@@ -289,7 +290,7 @@ def studio(
             metavar="PORT",
             min=0,
             max=65535,
-            help="Port on this machine; 0 for any free one.  [default: 8710, or a free one]",
+            help="Port on this machine; 0 for any free port.  [default: 8710, or a free port]",
             show_default=False,
         ),
     ] = None,
@@ -300,9 +301,9 @@ def studio(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make a classifier in a browser: collect, check, label, train, try, export.
+    """Build a classifier in a browser: collect, check, label, train, try, export.
 
-    Everything stays on this machine, in the project's folder. Every change is on disk before it is
+    All data stay on this machine, in the project's folder. Every change is on disk before it is
     shown, and can be undone. Closing the page or stopping the command loses nothing.
 
     Example: kindsight studio

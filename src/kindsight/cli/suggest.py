@@ -1,4 +1,4 @@
-"""``kindsight suggest`` and ``kindsight learning-curve``: what to label next, and its gain."""
+"""``kindsight suggest`` and ``kindsight learning-curve``: images to label next, and the gain."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def suggest(  # noqa: PLR0913 (one parameter for each option)
 def _files(
     out: str | None, sheet: str | None, json: bool, force: bool
 ) -> tuple[str | None, str | None]:
-    """Return the files to write, with their defaults; SettingsError if one is there already."""
+    """Return the files to write, with their defaults; SettingsError if one exists."""
     if out is None and not json:
         out = "suggestions.csv"
     if sheet is None and out is not None and not json:
@@ -204,7 +204,7 @@ def _sheet(found: Suggestions, run: str) -> str:
 
 
 SHOWN_CLASSES = 20
-"""Classes in the table; the others are in the output of --json."""
+"""Maximum number of classes in the table; all are in the output of --json."""
 
 WIDEST_CLASS = 30
 """Maximum width of a class name, in columns."""
@@ -227,8 +227,8 @@ def learning_curve(
 ) -> None:
     """Measure whether more images would help.
 
-    Fits the head again on subsets of the training images, and extrapolates the accuracy by a power
-    law. Writes learning_curve.json to the run folder, for kindsight report.
+    Refits the head on subsets of the training images, and extrapolates the accuracy by a power law.
+    Writes learning_curve.json to the run folder, for kindsight report.
 
     Example: kindsight learning-curve runs/photos-1
     """

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["demo", "show_learning_rates", "train"]
 
 DIVERGED = 1
-"""Exit code if the loss became NaN or infinite; the best epoch before is in the bundle."""
+"""Exit code if the loss became NaN or infinite; the bundle has the weights of the best earlier
+epoch."""
 
 
 def train(**given: Any) -> None:
@@ -78,7 +79,7 @@ def train(**given: Any) -> None:
 
 
 def _signature() -> inspect.Signature:
-    """Return the parameters of the command: the declared options and those of the command line."""
+    """Return the parameters of the command: the declared options, and those of this command."""
     annotations: dict[str, Any] = {"data": Annotated[str | None, typer.Argument(help=DataOf)]}
     annotations["settings"] = _own(
         "Data",
@@ -92,7 +93,7 @@ def _signature() -> inspect.Signature:
     annotations["find_learning_rate"] = _own(
         "Training",
         bool,
-        "Learning-rate finder: rising rates on a few batches, no training.",
+        "Learning-rate finder: increasing rates on a few batches, without training.",
         "--find-learning-rate",
     )
     annotations["summary"] = _own(
@@ -125,7 +126,7 @@ setattr(train, "__signature__", _signature())  # noqa: B010 (unknown to mypy)
 
 
 def _settings(file: str | None, given: Mapping[str, Any]) -> TrainSettings:
-    """Return the settings of a file and the options given besides."""
+    """Return the settings of a file, overridden by the given options."""
     from kindsight.runs.train import TrainSettings
     from kindsight.training.engine.plan import read_phase
     from kindsight.training.option_rules import read_option
@@ -143,13 +144,13 @@ def _settings(file: str | None, given: Mapping[str, Any]) -> TrainSettings:
         return TrainSettings.from_toml(file, **values)
     if "data" not in values:
         raise SettingsError(
-            "No data given. Name a folder of images, as in kindsight train photos/, or a settings "
+            "No data given. Give a folder of images, as in kindsight train photos/, or a settings "
             "file with --settings."
         )
     return TrainSettings(**values)
 
 
-# Rows of the sweep that are printed.
+# Number of printed rows of the sweep.
 SHOWN = 20
 
 
@@ -159,7 +160,7 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
     Raises
     ------
     SettingsError
-        For a frozen backbone.
+        If the backbone is frozen.
     """
     from kindsight.cli.terminal.progress import watching
     from kindsight.runs.learning_rates import layers_of
@@ -216,7 +217,7 @@ def _sweep_lines(sweep: RateSweep) -> Iterator[str]:
     yield from table(("learning rate", "loss"), rows, paint=paint, left=0)
     yield ""
     if sweep.suggestion is None:
-        yield "No suggestion: the loss rose from the lowest learning rate on."
+        yield "No suggestion: the loss increased from the lowest learning rate."
     else:
         yield paint(f"Suggested: --learning-rate {sweep.suggestion:g}", "bold")
         yield paint("A tenth of the highest learning rate before the loss rises.", "dim")
@@ -242,8 +243,8 @@ def demo(
 ) -> None:
     """Train on images of solar cells and compare with a paper.
 
-    A quarter of the 2,624 images is the test split. The accuracy is shown beside that of the
-    data's own paper. Needs the package elpv-dataset: pip install 'kindsight[demo]'
+    A quarter of the 2,624 images is the test split. The accuracy is shown beside that of the paper
+    on the data. Needs the package elpv-dataset: pip install 'kindsight[demo]'
 
     Example: kindsight demo
     """

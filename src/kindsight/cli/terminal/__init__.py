@@ -1,1 +1,1 @@
-"""What commands share: options, progress, tables and text for the terminal."""
+"""Code that commands share: options, progress, tables and text for the terminal."""

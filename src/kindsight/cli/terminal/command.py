@@ -1,4 +1,4 @@
-"""The commands' common behavior: errors and Ctrl-C become a message and an exit code.
+"""The commands' common behaviour: errors and Ctrl-C become a message and an exit code.
 
 Some libraries swallow a KeyboardInterrupt while they are imported: LiteRT's extension module drops
 one that arrives within some milliseconds. A Ctrl-C is therefore remembered, and raised again at the
@@ -64,7 +64,7 @@ class Command(TyperCommand):
         ]
         panels = list(dict.fromkeys(panel for panel, _ in records if panel)) or ["Options"]
         for title in panels:
-            # --help has no panel: it belongs to the last.
+            # --help has no panel; it belongs to the last one.
             own = [record for panel, record in records if (panel or panels[-1]) == title]
             with formatter.section(title):
                 formatter.write_dl(own)
@@ -76,7 +76,7 @@ class Command(TyperCommand):
         ------
         typer.Exit
             With 2 for :class:`~kindsight.errors.UsageError`, 130 for Ctrl-C, 143 for SIGTERM, 0
-            where the reader of standard output closed it (``| head``), 1 for everything else.
+            if the reader of standard output closed it (``| head``), 1 for all other exceptions.
         """
         for stream in (sys.stdout, sys.stderr):
             _escape_unencodable(stream)
@@ -111,7 +111,7 @@ class ResumableCommand(Command):
 
 
 class Commands(TyperGroup):
-    """A group of these commands."""
+    """A group of such commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments."""
@@ -127,7 +127,7 @@ class _TextConversion:
         self._own = param.get_runtime_param
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the value as the command takes it."""
+        """Return the value in the type of the command's parameter."""
         if value is None and param.nargs == 1:
             return [] if param.multiple else None
         if self._annotation is str and isinstance(value, str):
@@ -138,10 +138,10 @@ class _TextConversion:
 
 
 def _convert_without_pydantic(params: Iterable[Any]) -> None:
-    """Replace Typer's conversion of text, the one place where a method of Typer is replaced.
+    """Replace Typer's conversion of text; no other method of Typer is replaced.
 
-    Typer from 0.26 on converts every value through pydantic, even text to text. Importing pydantic
-    takes a tenth of a second: a sixth of a whole prediction.
+    From version 0.26, Typer converts every value with pydantic, even text to text. Importing
+    pydantic takes a tenth of a second, a sixth of the time of a prediction.
     """
     for param in params:
         if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
@@ -150,7 +150,7 @@ def _convert_without_pydantic(params: Iterable[Any]) -> None:
 
 
 def _arguments(params: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return name, help and whether it is required, of each argument."""
+    """Return the name and help of each argument, and whether it is required."""
     return [
         (param.metavar or param.name.upper(), param.help or "", param.required)
         for param in params
@@ -159,9 +159,9 @@ def _arguments(params: Iterable[Any]) -> list[tuple[str, str, bool]]:
 
 
 def _explain(error: Exception, options: Sequence[str] = ()) -> str:
-    """Return the message for an error; anything not raised on purpose is a bug.
+    """Return the message for an error; any error not raised on purpose is a bug.
 
-    `options` are those of the command: no other is recommended.
+    `options` are the options of the command; no others are recommended.
     """
     if isinstance(error, KindsightError):
         return str(error)
@@ -202,7 +202,7 @@ def _escape_unencodable(stream: Any) -> None:
 
 
 def _silence_stdout() -> None:
-    """Discard what is still buffered, or Python reports the closed pipe at exit."""
+    """Discard buffered output; otherwise, Python reports the closed pipe at exit."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -211,7 +211,7 @@ def _silence_stdout() -> None:
         pass
 
 
-_signals: list[int] = []  # that came since remembering_interrupts began
+_signals: list[int] = []  # signals received since remembering_interrupts began
 
 
 @contextmanager

@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 RECENT = 3
-"""Epochs whose mean time is the estimate for the rest."""
+"""Number of latest epochs whose mean time is the estimate for the remaining ones."""
 
 
 class Running(NamedTuple):
@@ -46,7 +46,7 @@ class TrainingState:
     Attributes
     ----------
     epochs : int
-        The largest number of epochs; 0 until the training begins.
+        The maximum number of epochs; 0 until the training begins.
     done_before : int
         The epochs trained by an earlier, interrupted process.
     rows : list of EpochRow
@@ -54,7 +54,7 @@ class TrainingState:
     running : Running or None
         The epoch after them, once a step of it is done.
     monitor : str
-        As :class:`~kindsight.training.engine.history.History` takes it.
+        As for :class:`~kindsight.training.engine.history.History`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,7 +67,7 @@ class TrainingState:
         self.running: Running | None = None
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin, or continue after `done` epochs, which are replayed next."""
+        """Start, or continue after `done` epochs, which are replayed next."""
         self.epochs, self.done_before = epochs, done
         self.rows, self.running = [], None
         self._since = self._clock()
@@ -83,7 +83,7 @@ class TrainingState:
         self._since = self._clock()
 
     def on_monitor(self, monitor: str) -> None:
-        """Remember by what an epoch is the best."""
+        """Store the metric by which the best epoch is chosen."""
         self.monitor = monitor
 
     @property
@@ -138,7 +138,7 @@ class EpochLines(TrainingState):
         self._write = write
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Write how many epochs were trained before, if any."""
+        """Write the number of epochs that were trained before, if any."""
         super().on_start(epochs, done)
         if done:
             self._write(f"Training: {done:,} of {epochs:,} epochs were trained before")
@@ -167,7 +167,7 @@ class EpochLines(TrainingState):
 
 
 NARROW = 64
-"""Columns of a terminal below which words are left out."""
+"""Number of terminal columns below which words are left out."""
 
 
 def headline(
@@ -188,7 +188,7 @@ def headline(
     running : Running or None
         The epoch after them.
     epochs : int
-        The largest number of epochs.
+        The maximum number of epochs.
     seconds_left : float or None
     width : int
         Columns of the terminal.
@@ -212,7 +212,7 @@ def headline(
         numbers.append(f"{running.images_per_second:,.0f}{unit}")
     if seconds_left is not None and not over:
         numbers.append(f"{clock_time(seconds_left)} left")
-    # The least important comes first, and is the first to be dropped on a narrow terminal.
+    # The least important part comes first; it is the first to be dropped on a narrow terminal.
     while len(numbers) > 1 and len(where) + len("  ".join(numbers)) + 7 > width:
         del numbers[0]
     text = "  ".join(numbers)
@@ -238,7 +238,7 @@ def epoch_table(history: History, running: Running | None, shown: int, *, narrow
     running : Running or None
         The epoch after them.
     shown : int
-        The largest number of finished epochs shown.
+        The maximum number of finished epochs shown.
     narrow : bool
         Whether to shorten the column names.
     """

@@ -1,4 +1,4 @@
-"""The metrics of a classifier as lines of text: figures, classes, confusions, slices, costs."""
+"""The metrics of a classifier as lines of text: metrics, classes, confusions, slices, costs."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOST_CLASSES = 15
 """Maximum number of classes for which the confusion matrix is shown."""
 
 CONFUSIONS = 10
-"""Pairs of classes listed instead of a larger matrix."""
+"""Maximum number of pairs of classes listed instead of a larger matrix."""
 
 
 def evaluation_lines(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
-    """Yield the accuracy, the other figures, the table of classes, and the confusions."""
+    """Yield the accuracy, the other metrics, the table of classes, and the confusions."""
     yield accuracy_line(evaluation, paint)
     yield ""
     yield from _figure_lines(evaluation, paint)
@@ -46,7 +46,7 @@ def evaluation_lines(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
 
 
 def class_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterator[str]:
-    """Yield one row per class, with as many columns as fit; of many classes, the worst."""
+    """Yield one row per class, with as many columns as fit; of many classes, only the worst."""
     shown = list(evaluation.classes)
     if len(shown) > MOST_ROWS:
         worst = sorted((score for score in shown if score.support), key=lambda each: each.recall)
@@ -92,7 +92,7 @@ def confusion_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterato
 
 
 def slice_lines(slices: Sequence[Slice], *, every: bool, paint: Paint) -> Iterator[str]:
-    """Yield the slices on which the accuracy is lower than chance explains, or all slices."""
+    """Yield the slices on which the accuracy is significantly lower, or all slices."""
     worse = sum(each.is_worse for each in slices)
     compared = amount(len(slices), "slice")
     yield ""
@@ -100,9 +100,9 @@ def slice_lines(slices: Sequence[Slice], *, every: bool, paint: Paint) -> Iterat
         yield "No slices to compare: no column has two values with 10 images each."
         return
     if not worse:
-        yield f"{compared} compared: chance explains every lower accuracy."
+        yield f"{compared} compared: accuracy is significantly lower on none."
     else:
-        yield f"{compared} compared; accuracy is lower than chance explains on {worse:,}:"
+        yield f"{compared} compared; accuracy is significantly lower on {worse:,}:"
     shown = slices if every else [each for each in slices if each.is_worse]
     if not shown:
         return
@@ -135,7 +135,7 @@ def cost_lines(costs: CostEvaluation, paint: Paint) -> Iterator[str]:
     ]
     yield ""
     yield from table(header, rows, paint=paint)
-    yield f"  {costs.changed:,} of {amount(costs.images, 'image')} are decided differently"
+    yield f"  {costs.changed:,} of {amount(costs.images, 'image')} get a different class"
 
 
 def fitting_table(
@@ -146,7 +146,7 @@ def fitting_table(
 ) -> list[str]:
     """Return a table with as many columns as fit.
 
-    - `columns`: by name, each a title and its cells.
+    - `columns`: by name, the title and cells of each.
     - `dropped`: names of columns that may be left out, the least important first.
     - `width`: columns of the terminal.
     """
@@ -161,7 +161,7 @@ def fitting_table(
 
 
 def p_value(value: float) -> str:
-    """Return a p-value with two digits; below 0.001 only that."""
+    """Return a p-value with two digits, or ``< 0.001``."""
     return f"{value:.2g}" if value >= 0.001 else "<0.001"
 
 
@@ -202,7 +202,7 @@ def _figure_lines(evaluation: Evaluation, paint: Paint) -> list[str]:
 
 
 def _calibration_lines(evaluation: Evaluation) -> Iterator[str]:
-    """Yield a sentence on whether noise explains the ECE."""
+    """Yield a sentence on whether the ECE is within noise."""
     found = evaluation.calibration
     if math.isnan(found.limit):
         return
@@ -242,7 +242,7 @@ def _percent_ends(value: float, ends: tuple[float, float]) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Return three decimals; only exactly 1 becomes 1, and less only 0.999 at most."""
+    """Return three decimals; only exactly 1 is rounded to 1, and lower values to at most 0.999."""
     if math.isnan(value):
         return percent(value)
     return "1" if value == 1 else f"{min(value, 0.999) if value < 1 else value:.3f}"

@@ -1,8 +1,7 @@
 """The images named on the command line: files, folders, globs, tables, names on standard input.
 
-Instead of names, standard input may be an image.
-
-They are read lazily: 100,000 images take no more memory than ten.
+Standard input may also be an image instead of names. Images are read lazily: 100,000 images take no
+more memory than ten.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ __all__ = ["STDIN", "Inputs"]
 
 STDIN = "-"
 _CHUNK = 1 << 16
-# File names read ahead from standard input.
+# Number of file names read ahead from standard input.
 _AHEAD = 1024
 # Bytes; longer than any file system allows.
 _LONGEST_NAME = 1 << 17
 MOST_MATCHES = 1_000_000
-"""Limit of the files that a pattern on an address may match."""
+"""Maximum number of files that a pattern on an address may match."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-# Bytes by which an image is recognised.
+# Number of bytes by which an image is recognised.
 _SIGNATURE = 32
 
 
@@ -85,9 +84,9 @@ class Inputs:
     Raises
     ------
     DatasetError
-        For a pattern without matches, or a folder or table that cannot be opened.
+        If a pattern has no matches, or a folder or table cannot be opened.
     SettingsError
-        For options without a table.
+        If options for tables are given without a table.
     """
 
     def __init__(
@@ -120,8 +119,8 @@ class Inputs:
         """Yield iterators of paths, in order; each must be exhausted before the next.
 
         Images inside a file of arrays come as a dataset, an image on standard input as bytes. A
-        batch from standard input ends where the input pauses, so that names written one by one get
-        their predictions one by one.
+        batch from standard input ends where the input pauses, so that names written one by one are
+        predicted one by one.
         """
         for kind, names in groupby(self._given, _kind):
             if kind == "stdin":
@@ -188,7 +187,7 @@ def _kind(name: str) -> str:
 
 
 def _is_folder(name: str) -> bool:
-    """Return whether a name is that of a folder; asks a storage only where it may be one."""
+    """Return whether a name is that of a folder; a storage is only asked if it may be one."""
     if is_address(name) and (extension_of(base_name(name)) in IMAGE_EXTENSIONS):
         return False
     return split_member(name) is None and is_folder(name)
@@ -217,7 +216,7 @@ def _expanded(name: str) -> Sequence[str]:
 
 
 _CHECK_SECONDS = 1.0
-"""How often a wait for names looks for a Ctrl-C."""
+"""Seconds between two checks for Ctrl-C while waiting for names."""
 
 _Item = str | bytes | BaseException | None
 """A name, an image, an error, or the end of standard input."""
@@ -266,7 +265,7 @@ def _next(names: queue.Queue[_Item]) -> _Item:
 
 def _read_names(names: queue.Queue[_Item], null: bool, encoding: str | None) -> None:
     try:
-        if sys.stdin is not None:  # as if closed by the parent process
+        if sys.stdin is not None:  # None as if closed by the parent process
             buffer = sys.stdin.buffer
             # The raw file returns what has arrived without waiting for more, and holds no lock that
             # could block the exit of the program while this thread waits.
@@ -283,7 +282,7 @@ def _read_names(names: queue.Queue[_Item], null: bool, encoding: str | None) -> 
 
 
 def _start_of(source: Any) -> bytes:
-    """Return what arrives first, enough to recognise an image unless it is a name."""
+    """Return the first bytes that arrive, enough to recognise an image unless they are a name."""
     start: bytes = source.read(_CHUNK) or b""
     while start and len(start) < _SIGNATURE and b"\n" not in start and b"\0" not in start:
         if not (chunk := source.read(_CHUNK)):
@@ -294,7 +293,7 @@ def _start_of(source: Any) -> bytes:
 
 def _is_image(start: bytes, null: bool) -> bool:
     """Return whether standard input is an image rather than names."""
-    # Some signatures, such as GIF89a, are names of files, too.
+    # Some signatures, such as GIF89a, may also be file names.
     binary = not start[:1].isascii() or (b"\0" in start and not null)
     try:
         if detect_format(start) == "PPM":
@@ -336,7 +335,7 @@ def _split(source: Any, start: bytes, null: bool, encoding: str | None) -> Itera
 
 
 def _utf8_chunks(source: Any, start: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Yield what arrives on standard input, as UTF-8 without a byte order mark."""
+    """Yield the data on standard input as they arrive, as UTF-8 without a byte order mark."""
     name = text_encoding(start[:4] if encoding is None else b"", encoding)
     if name in (None, "utf-8-sig"):
         yield start.removeprefix(codecs.BOM_UTF8)

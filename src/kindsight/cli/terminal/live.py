@@ -113,7 +113,7 @@ class JsonEpochs:
         self._lines, self._epochs = lines, 0
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin a training, of which some epochs may be done."""
+        """Start a training, of which some epochs may be done."""
         self._epochs = epochs
 
     def on_step(self, phase: str, epoch: int, step: int, steps: int, *_: Any) -> None:
@@ -127,7 +127,7 @@ class JsonEpochs:
 
 
 def _writer(budget: float | None) -> Callable[[str], None]:
-    """Return a function that writes lines to standard error, after the time used of a budget."""
+    """Return a function that writes lines to standard error, each after the used budget."""
     if budget is None:
         return echo_error
     began, whole = time.monotonic(), clock_time(budget)
@@ -145,7 +145,7 @@ def _live(budget: float | None) -> Iterator[Watch]:
 
     console = Console(stderr=True)
     screen = Screen(make_bars(console), budget=budget)
-    # Everything is drawn again on each refresh: the time left changes between two steps.
+    # Everything is drawn again on each refresh, because the time left changes between two steps.
     with Live(screen, console=console, refresh_per_second=5):
         yield Watch(checked(screen.progress), CallbackList(Interrupts(), screen))
         screen.progress.close()
@@ -161,7 +161,7 @@ class Screen(TrainingState):
     clock : callable, optional
         Returns seconds.
     budget : float, optional
-        Time budget in seconds, from now on.
+        Time budget in seconds, counted from now.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class Screen(TrainingState):
         self._before: int | None = None
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin the epochs; the stages so far are finished."""
+        """Start the epochs; the stages so far are finished."""
         super().on_start(epochs, done)
         self.progress.close()
         self._before = len(self._bars.tasks)

@@ -1,4 +1,4 @@
-"""Options on the command line: made from their declarations, and those that commands share."""
+"""Options on the command line: created from their declarations, and shared by commands."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ _LABELS = ("label_from", "label_names", "label_map", "multi_label", "keep_na_lab
 
 
 def with_data_options(*more: str, labels: bool = True) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options on how data are read to a command.
+    """Return a decorator that adds the options for reading data to a command.
 
-    The command's parameter `options`, in whose place they are, gets them as
+    They take the place of the command's parameter `options`, which gets them as
     :class:`kindsight.dataset.DataOptions`.
 
     Parameters
@@ -99,7 +99,7 @@ def with_data_options(*more: str, labels: bool = True) -> Callable[[Command], Co
     *more : str
         Names of further options.
     labels : bool
-        Whether the command reads labels, and has the options for them.
+        Whether the command reads labels and has the options for them.
     """
     names = [
         name
@@ -150,7 +150,7 @@ def _data_options(given: Mapping[str, Any]) -> DataOptions:
     return DataOptions(**values)
 
 
-# When a prediction has no label, and prediction sets: see kindsight.Predictor.
+# Rules by which a prediction has no label, and prediction sets; see kindsight.Predictor.
 TargetAccuracy = Annotated[
     float | None,
     typer.Option(
@@ -174,7 +174,7 @@ SetsPerClass = Annotated[
 ]
 
 DataOf = OPTIONS["data"].help
-"""The forms of data, for the help of every command that takes some."""
+"""The kinds of data, for the help of every command that takes data."""
 
 Data = Annotated[str, typer.Argument(help=DataOf)]
 BundleFolder = Annotated[str, typer.Argument(help="Run folder or model bundle.")]
@@ -186,13 +186,14 @@ _NAMED = re.compile(r"`(\w+)(?:=([^`]+))?`")
 def as_typed(text: str, params: Iterable[Any] = ()) -> str:
     """Return a message that names options as they are typed: ``--size`` for `` `size` ``.
 
-    A value is typed, too: ``--freeze all`` for `` `freeze="all"` ``. Other names stay unchanged.
+    A value is translated, too: ``--freeze all`` for `` `freeze="all"` ``. Other names stay
+    unchanged.
 
     Parameters
     ----------
     text : str
-        Names options in backticks by their key in :data:`kindsight.options.OPTIONS`, or by the
-        parameter of the command.
+        Message that names options in backticks, by their key in :data:`kindsight.options.OPTIONS`
+        or by the parameter of the command.
     params : iterable of click.Parameter
         The parameters of the command.
     """
@@ -214,12 +215,12 @@ def as_typed(text: str, params: Iterable[Any] = ()) -> str:
 
 
 def columns_of(given: list[str] | None) -> dict[str, str] | None:
-    """Return ``label=species`` and the like as a mapping; None for none.
+    """Return columns such as ``label=species`` as a mapping; None if there are none.
 
     Raises
     ------
     SettingsError
-        For anything else.
+        If a text has another form.
     """
     pairs = [text.partition("=") for text in given or ()]
     if bad := [text for text, pair in zip(given or (), pairs, strict=True) if not all(pair)]:
@@ -228,7 +229,7 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
 
 
 def _value_range_of(given: str) -> Any:
-    """Return ``0,4095`` as a pair of numbers; other text unchanged, which DataOptions refuses."""
+    """Return ``0,4095`` as a pair of numbers; other text unchanged, which DataOptions rejects."""
     try:
         return tuple(float(number) for number in given.split(","))
     except ValueError:

@@ -15,15 +15,15 @@ from kindsight.storage.files import is_folder, move_file, names_in, open_source,
 __all__ = ["MANIFEST", "PartFolder", "is_part_folder"]
 
 MANIFEST = "_predictions.json"
-"""Name of the file that states what the parts depend on and whether all are written."""
+"""Name of the file that states on what the parts depend and whether all are written."""
 
 MAX_BYTES = 1 << 20
 
 
 def is_part_folder(out: str) -> bool:
-    """Return whether a name is a folder's: it ends in ``/``, or there is a folder of that name.
+    """Return whether a name is a folder's: it ends in ``/``, or a folder with that name exists.
 
-    Raises SettingsError for an address of anything else.
+    Raises SettingsError for the address of a single file.
     """
     ends = out.endswith(("/", os.sep))
     if is_address(out) and not ends:
@@ -53,7 +53,8 @@ class PartFolder:
         if self._remote:
             if scheme_of(self.name) in ("http", "https"):
                 raise SettingsError(
-                    f"Web servers take no files: --out must be on another storage; got {self.name}."
+                    "Files cannot be written to web servers: --out must be on another storage; "
+                    f"got {self.name}."
                 )
         elif os.path.lexists(self.name.rstrip("/" + os.sep)) and not is_folder(self.name):
             raise SettingsError(f"{self.name} is not a folder. Choose another --out.")
@@ -93,7 +94,7 @@ class PartFolder:
             ) from error
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
-        """Write the manifest, and delete what a killed run left of a file."""
+        """Write the manifest, and delete incomplete files of a killed run."""
         if not self._remote:
             Path(self.name).mkdir(exist_ok=True)
             clear_leftovers(self.name)
@@ -111,8 +112,8 @@ class PartFolder:
     def mark_stale(self, name: str) -> str:
         """Rename a file so that readers of the folder ignore it; return its new name.
 
-        PyArrow, pandas and Spark ignore names that begin with an underscore; DuckDB and others are
-        given ``*.parquet``.
+        PyArrow, pandas and Spark ignore names that begin with an underscore; DuckDB and others read
+        only ``*.parquet``.
         """
         new = f"_{name}.stale"
         move_file(join(self._path, name), join(self._path, new))

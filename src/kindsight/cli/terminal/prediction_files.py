@@ -31,13 +31,13 @@ __all__ = [
 
 ENDINGS = (".csv", ".xlsx", ".parquet")
 EXTRAS = {".xlsx": ("xlsxwriter", "Excel tables"), ".parquet": ("pyarrow", "Parquet tables")}
-"""The package of each ending, and what it is for; the extra has the ending's name."""
+"""The package of each ending, and its purpose; the extra has the ending's name."""
 
 FIXED_COLUMNS = len(COLUMNS)
-"""Columns before the probabilities."""
+"""Number of columns before the probabilities."""
 
 ROWS = 4096
-"""Rows of a Parquet table that are Python objects at once."""
+"""Number of rows of a Parquet table that are Python objects at a time."""
 
 GROUP_BYTES = 1 << 25
 """Size of a row group in memory: 32 MiB."""
@@ -95,7 +95,7 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
 
 
 def load_image(source: str | bytes | DatasetRow) -> NDArray[np.uint8]:
-    """Return the pixels of a file, or of a dataset's row, in about the size of a thumbnail."""
+    """Return the pixels of a file, or of a dataset's row, at about the size of a thumbnail."""
     from kindsight.images import read_image
 
     data = source if isinstance(source, (str, bytes)) else source.dataset.load(source.row)
@@ -117,7 +117,7 @@ def least_confident_first(images: Sequence[PredictedImage]) -> list[PredictedIma
 def write_table(
     path: str, header: Sequence[str], rows: Iterator[Sequence[str | float | None]]
 ) -> None:
-    """Write rows of path, label and more, and then of probabilities, by the ending.
+    """Write rows (path, label and more, then probabilities) in the format of the ending.
 
     Cells without a value are None. Texts are never formulas. Bytes that are not UTF-8 are escaped.
     """
@@ -184,7 +184,7 @@ def to_arrow(header: Sequence[str], rows: Sequence[Sequence[str | float | None]]
     cells = [[valid_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     columns = zip(*cells, strict=True) if cells else [()] * len(kinds)
     arrays = [pyarrow.array(cell, kind) for cell, kind in zip(columns, kinds, strict=True)]
-    # Not a dictionary: two classes may have the same name after escaping.
+    # Lists, not a dictionary: two classes may have the same name after escaping.
     return pyarrow.Table.from_arrays(arrays, [valid_text(name) for name in header])
 
 

@@ -1,10 +1,10 @@
 """The folder of ``kindsight predict --out DIR/``: Parquet files of a fixed number of images each.
 
-``part-00000003-<digest>.parquet`` has the rows of the images 12,288 to 16,383. Its digest is that
-of all on which the rows depend: the bundle, the options, the columns, and the names of these images
-with their size, times and inode, their version in a remote storage, or their content. A run that is
-started again computes the missing parts only. A part that a new one replaces is renamed so that no
-reader of the folder takes it for one of its tables.
+``part-00000003-<digest>.parquet`` has the rows of the images 12,288 to 16,383. Its digest covers
+everything on which the rows depend: the bundle, the options, the columns, and the names of these
+images with their size, times and inode, their version in a remote storage, or their content. The
+same command, run again, computes only missing parts. A part that is replaced is renamed so that
+readers of the folder ignore it.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ if TYPE_CHECKING:
 __all__ = ["PART_ROWS", "check_parts", "write_parts"]
 
 PART_ROWS = 4096
-"""Images of a part."""
+"""Number of images per part."""
 
 FORMAT = 1
-"""Of the parts' names and the manifest."""
+"""Version of the parts' names and of the manifest."""
 
 _PART = re.compile(r"part-([0-9]{8,12})-[0-9a-f]{32}\.parquet")
 _METADATA_KEY = b"kindsight"
 
-# Files whose stamps are read by one thread at once, and threads: on a network, they wait.
+# Number of files whose stamps a thread reads per task, and number of threads, which mostly wait for
+# the network.
 _STAMPS, _STAMP_THREADS = 256, 8
 
 
@@ -79,7 +80,7 @@ def write_parts(
     force: bool = False,
     quiet: bool = False,
 ) -> Counts:
-    """Write the predictions that a folder does not have yet; return the numbers of all images.
+    """Write the predictions that a folder lacks; return the numbers of all images.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def write_parts(
     force : bool
         Whether parts of another classifier or of other options are renamed.
     quiet : bool
-        Whether nothing is printed but errors.
+        Whether only errors are printed.
 
     Raises
     ------
@@ -131,9 +132,9 @@ def write_parts(
 
 
 class _Parts:
-    """The parts of a folder: which exist, are written and are renamed.
+    """The parts of a folder: existing, written and renamed ones.
 
-    - `settings`: digest of all on which every part depends.
+    - `settings`: digest of everything on which all parts depend.
     """
 
     def __init__(self, folder: PartFolder, columns: CsvRows, settings: str) -> None:
@@ -196,7 +197,7 @@ class _Parts:
         self._waiting.popleft()
 
     def end(self) -> None:
-        """Rename the parts beyond the last one; note that all are there."""
+        """Rename the parts beyond the last one; record that all parts are written."""
         if not self._number:
             return
         for number in [number for number in self._existing if number >= self._number]:
@@ -204,7 +205,7 @@ class _Parts:
         self._write_manifest(complete=not self.unreachable)
 
     def notes(self) -> Iterator[str]:
-        """Yield sentences on what was done."""
+        """Yield sentences on the written and renamed parts."""
         if not self._number:
             return
         reused = f" ({self.written:,} computed, {self.reused:,} reused)" if self.reused else ""
@@ -278,7 +279,7 @@ def _images_digest(settings: str, block: Sequence[tuple[str, Any]]) -> str:
     chunks = [block[at : at + _STAMPS] for at in range(0, len(block), _STAMPS)]
     for chunk, found in zip(chunks, map_ordered(_identities, chunks, _STAMP_THREADS), strict=True):
         for (name, _), identity in zip(chunk, found, strict=True):
-            # With the name's length, different images cannot give the same bytes.
+            # The name's length is included so that different images cannot give the same bytes.
             text = f"{len(name)}:{name}:{identity};"
             total.update(text.encode("utf-8", "surrogatepass"))
     return total.hexdigest()
@@ -303,7 +304,7 @@ def _identity(source: Any, remote_sizes: Mapping[str, int | None]) -> str:
         return "missing"
     if stamp is not None and stamp.settled(now):
         return f"{stamp.size} {stamp.modified} {stamp.changed} {stamp.inode}"
-    # A later change might not show in the stamp: such a part is computed again.
+    # The stamp might not reveal a later change, so such a part is computed again.
     return f"unsettled {time.time_ns()}"
 
 

@@ -63,7 +63,7 @@ class Counts:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Counts:
-        """Return the numbers of :meth:`to_dict`; KeyError, TypeError or ValueError for others."""
+        """Return the numbers of :meth:`to_dict`; KeyError, TypeError or ValueError if invalid."""
         reasons = Counter({str(name): int(n) for name, n in data["reasons"].items()})
         return cls(int(data["images"]), int(data["unreadable"]), int(data["clipped"]), reasons)
 
@@ -88,7 +88,7 @@ class Rows(ABC):
     top : int, optional
         Number of most probable classes per row.
     paint : Paint, optional
-        Colors of the table.
+        Colours of the table.
     withholds : bool
         Whether a row may have a reason in place of a label.
     """
@@ -108,7 +108,7 @@ class Rows(ABC):
 
     @abstractmethod
     def header(self) -> str:
-        """Return the header line with its line feed; ``""`` for none."""
+        """Return the header line with its line feed; ``""`` if there is none."""
 
     @abstractmethod
     def row(self, prediction: Prediction) -> str:
@@ -132,7 +132,7 @@ class JsonRows(Rows):
         return ""
 
     def row(self, prediction: Prediction) -> str:
-        """Return one object; without a label, reason or error says why."""
+        """Return one object; if it has no label, reason or error explains it."""
         return to_json(prediction.to_dict(self.top)) + "\n"
 
 

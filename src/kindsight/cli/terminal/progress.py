@@ -1,6 +1,6 @@
-"""Progress of a long command: bars on a terminal, a line now and then elsewhere.
+"""Progress of a long command: bars on a terminal, occasional lines elsewhere.
 
-For programs that run commands, the environment variable :data:`VARIABLE` gives lines of JSON.
+The environment variable :data:`VARIABLE` selects lines of JSON, for programs that run commands.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STAGES = {
     "scratch": "Trying a network from scratch",
     "files": "Writing files",
     "check": "Verifying exports",
-    "curve": "Fitting parts of the images",
+    "curve": "Fitting subsets of the images",
     "suggest": "Ranking images",
     "similarity": "Measuring similarity",
     "duplicates": "Comparing similar images",
@@ -65,7 +65,7 @@ STAGES = {
 """The titles of the stages on the terminal."""
 
 LINE_SECONDS = 10.0
-"""Least time between two lines of a stage."""
+"""Minimum seconds between two lines of a stage."""
 
 VARIABLE = "KINDSIGHT_PROGRESS"
 """Environment variable: with the value ``json``, progress is written as lines of JSON."""
@@ -75,10 +75,10 @@ FEW = 32
 may have waited for the start of worker processes."""
 
 JSON_SECONDS = 0.25
-"""Least time between two lines of JSON of one stage."""
+"""Minimum seconds between two lines of JSON of a stage."""
 
 DELAY_SECONDS = 2.0
-"""Time before anything is shown of a command that is mostly quick."""
+"""Seconds before any progress is shown for a command that is usually quick."""
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def checked(show: Progress | None) -> Progress:
 
 @contextmanager
 def counting(quiet: bool) -> Iterator[Progress]:
-    """Do as :func:`watching`, but show nothing in the first seconds."""
+    """Show progress as :func:`watching` does, but nothing in the first seconds."""
     started = time.monotonic()
     stack: list[Any] = []
 
@@ -143,7 +143,7 @@ def counting(quiet: bool) -> Iterator[Progress]:
 
 
 class LineProgress:
-    """Progress as plain lines: one when a stage begins, then at most one in ten seconds.
+    """Progress as plain lines: one when a stage begins, then at most one every ten seconds.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class JsonProgress:
         self.show(stage, STAGES.get(stage, stage), done, total)
 
     def show(self, stage: str, title: str, done: int, total: int) -> None:
-        """Write the progress of a stage with a title of its own, if it is due."""
+        """Write the progress of a stage with the given title, if it is due."""
         now, state = self._clock(), (title, done, total)
         begins = self._shown is None or self._shown[0] != title
         if state == self._shown or not (
@@ -228,7 +228,7 @@ class JsonProgress:
 
 
 def is_repeated(latest: tuple[int, int], done: int, total: int) -> bool:
-    """Return whether a stage began anew, as with a budget: its speed is measured from here on.
+    """Return whether a stage has started again, as with a budget; its speed is then measured anew.
 
     `latest` is the (done, total) reported before.
     """
@@ -243,7 +243,7 @@ def progress_text(done: int, total: int, gained: int, seconds: float) -> str:
     done, total : int
         `total` is 0 if unknown.
     gained : int
-        How much of `done` that took `seconds`.
+        The part of `done` that took `seconds`.
     """
     rate = max(0, gained) / seconds if seconds > 0 else 0.0
     parts = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"] if rate else []
@@ -278,7 +278,7 @@ class BarProgress:
         """Record the progress of a stage; a new stage ends those of unknown length before it."""
         if stage not in self._tasks:
             self.close()
-            # What was cached does not count for the speed.
+            # Cached items do not count for the speed.
             self._tasks[stage] = self._bars.add_task(
                 printable(STAGES.get(stage, stage)), total=total or None, completed=done
             )

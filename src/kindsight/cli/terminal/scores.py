@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Extras", "score_lines", "scores_to_dict"]
 
 PROBLEMS = 10
-"""Skipped images that are listed."""
+"""Maximum number of skipped images that are listed."""
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What is computed on request: costs, and slices, all of which or only the worse are listed."""
+    """Results on request: costs, and slices, of which all or only the worse are listed."""
 
     costs: CostEvaluation | None = None
     slices: tuple[Slice, ...] | None = None
@@ -45,7 +45,7 @@ class Extras:
             yield from slice_lines(self.slices, every=self.every_slice, paint=paint)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return both for JSON, None where it was not requested."""
+        """Return both for JSON; None if not requested."""
         return {
             "costs": None if self.costs is None else self.costs.to_dict(),
             "slices": None if self.slices is None else [each.to_dict() for each in self.slices],
@@ -65,7 +65,7 @@ def score_lines(
     scores : DatasetEvaluation
         From :meth:`kindsight.predictor.Predictor.evaluate`.
     title : str
-        Names the classifier and the data.
+        The title, which names the classifier and the data.
     level : float, optional
         Confidence level of the prediction sets.
     extras : Extras, optional
@@ -84,7 +84,7 @@ def score_lines(
 def scores_to_dict(
     scores: DatasetEvaluation, level: float | None = None, extras: Extras | None = None
 ) -> dict[str, Any]:
-    """Return the output of ``--json``; `level` is that of the prediction sets.
+    """Return the output of ``--json``; `level` is the level of the prediction sets.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
 
 
 def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
-    """Yield what was skipped."""
+    """Yield lines on the skipped images and classes."""
     from kindsight.dataset.loaders.folders import similar_names
 
     unknown = ", ".join(f"{short_name(name)} ({n:,})" for name, n in scores.unknown_classes.items())

@@ -35,11 +35,11 @@ def finding_lines(
     ----------
     findings : sequence of Diagnosis
     width : int
-        Of the lines, in columns.
+        Width of the lines, in columns.
     evidence : bool
         Whether to show the evidence.
     commands : int
-        Commands shown for each finding.
+        Maximum number of commands shown for each finding.
     """
     paint = Paint(sys.stdout)
     left = " " * FINDING_INDENT
@@ -59,9 +59,9 @@ def finding_lines(
 
 
 def command_lines(command: str, width: int) -> list[str]:
-    """Return a command in lines that can be pasted, each but the last ending in a backslash.
+    """Return a command as lines that can be pasted; all except the last end in a backslash.
 
-    It is broken before options only, so that a line may be longer than `width`.
+    It is only broken before options, so a line may be longer than `width`.
     """
     words = [shlex.quote(word) for word in shlex.split(command)]
     groups: list[str] = []
@@ -114,10 +114,11 @@ def fold_lines(found: CrossValidation, paint: Paint) -> Iterator[str]:
 
 INDENT = 14
 SHOWN_FINDINGS = 3
-"""Findings of the diagnosis; kindsight diagnose shows all, with their evidence."""
+"""Maximum number of findings of the diagnosis; kindsight diagnose shows all, with their
+evidence."""
 
 LOWEST_RECALLS = 3
-"""Classes that are named for their low recall."""
+"""Maximum number of classes that are named for their low recall."""
 
 
 def summary_lines(result: TrainResult) -> Iterator[str]:
@@ -131,7 +132,7 @@ def summary_lines(result: TrainResult) -> Iterator[str]:
         title = f"{name.capitalize()} split"
         if folds is not None and name == "validation":
             title = folds_title(folds)
-        # Wrapped without colors, whose codes have no width.
+        # Wrapped without colours, whose codes have no width.
         line = f"{title}: {accuracy_line(evaluation, Paint.none())}"
         first, *rest = wrapped(line, _width(), 2)
         accuracy = f"{percent(evaluation.accuracy)} accuracy"
@@ -241,7 +242,7 @@ def _problems(result: TrainResult) -> str:
 
 
 def quoted(path: Path) -> str:
-    """Return a path as it can be pasted into a shell."""
+    """Return a path that can be pasted into a shell."""
     text = printable(str(path))
     if sys.platform == "win32":
         return f'"{text}"' if " " in text else text

@@ -1,4 +1,4 @@
-"""Text on the terminal: safe characters, colors, columns, streams."""
+"""Text on the terminal: safe characters, colours, columns, streams."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 ]  # fmt: skip
 
 PLAIN_WIDTH = 100
-"""Columns of output that does not go to a terminal."""
+"""Width in columns of output that does not go to a terminal."""
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 class Paint:
-    """Colors for one stream; none if it is not a terminal or the user wants none.
+    """Colours for one stream; none if it is not a terminal or the user has turned them off.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Paint:
 
     @classmethod
     def none(cls) -> Paint:
-        """Return a paint without colors."""
+        """Return a paint without colours."""
         return cls(io.StringIO())
 
     def __call__(self, text: str, *styles: str) -> str:
@@ -132,7 +132,7 @@ def _stderr(start: str, colour: str, text: str) -> None:
 
 
 def wrapped(line: str, width: int, indent: int = 0) -> list[str]:
-    """Wrap a line between words, all lines but the first indented; a long path stays whole."""
+    """Wrap a line between words, all lines but the first indented; a long path is not broken."""
     return textwrap.wrap(
         line,
         max(20, width),
@@ -144,7 +144,7 @@ def wrapped(line: str, width: int, indent: int = 0) -> list[str]:
 
 
 def for_machines() -> TextIO:
-    """Return standard output, set to UTF-8 with LF line ends on every system."""
+    """Return standard output, set to UTF-8 with LF line endings on every system."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -170,7 +170,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
-    """Return a note on images with values outside of the range of the training."""
+    """Return a note on images with values outside the training's range."""
     from kindsight.dataset.properties import describe_range
 
     value_range = predictor.bundle.spec.value_range
@@ -179,11 +179,11 @@ def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
         return (
             f"{images} had more than 8 bits, and the classifier was trained on images of 8 bits. "
             "Values of 16 bits were scaled from 0-65,535, others from each image's own range: "
-            "convert the images to 8 bits as those of the training were."
+            "convert the images to 8 bits in the same way as the training images."
         )
     return (
-        f"{images} had values outside "
-        f"{describe_range(value_range)}, the range of the training; they were clipped."
+        f"{images} had values outside {describe_range(value_range)}, the range of the training; "
+        "they were clipped."
     )
 
 
