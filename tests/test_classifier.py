@@ -70,7 +70,7 @@ def classifier(backbone):
 # Parameters -------------------------------------------------------------------------------------
 
 
-def test_parameters_are_kept_as_they_were_given():
+def test_parameters_are_stored_unchanged():
     size = (64, 48)
     given = {
         "model": "x",
@@ -101,7 +101,7 @@ def test_parameters_can_be_set():
     assert isinstance(SettingsError("x"), ValueError)  # what scikit-learn expects
 
 
-def test_a_clone_has_the_parameters_and_nothing_learned(classifier, arrays):
+def test_a_clone_has_the_parameters_and_no_fitted_attributes(classifier, arrays):
     fitted = classifier.set_params(seed=7, size=64).fit(*arrays)
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params() and copy is not fitted
@@ -149,7 +149,7 @@ def test_all_forms_of_the_same_images_give_the_same_classifier(classifier, folde
             assert fitted.predict_proba(form).tobytes() == wanted.tobytes()
 
 
-def test_arrays_are_learned_from(classifier, arrays, new):
+def test_a_classifier_is_fitted_to_arrays(classifier, arrays, new):
     fitted = classifier.fit(*arrays)
     assert fitted is classifier
     assert fitted.score(*new) > 0.7
@@ -164,7 +164,7 @@ def test_arrays_are_learned_from(classifier, arrays, new):
     ("names", "kind"),
     [((10, 2, 33), np.integer), ((0, 1, 2), np.integer), (("b", "a", "c"), str)],
 )
-def test_answers_are_labels_of_the_kind_given(classifier, arrays, new, names, kind):
+def test_predictions_are_labels_of_the_given_kind(classifier, arrays, new, names, kind):
     table = dict(zip(CLASSES, names, strict=True))
     y, truth = ([table[name] for name in labels] for labels in (arrays[1], new[1]))
     fitted = classifier.fit(arrays[0], y)
@@ -209,7 +209,7 @@ def test_images_without_a_label_are_left_out(classifier, arrays):
     assert score == alone.score(images[known], numbers[known].astype(int))
 
 
-def test_of_a_dataset_with_splits_only_the_training_part_is_used(classifier, dataset):
+def test_of_a_dataset_with_splits_only_the_train_split_is_used(classifier, dataset):
     inside = np.arange(len(dataset)) % COUNT < 9
     turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
     labels = [
@@ -229,7 +229,7 @@ def test_a_subset_that_lacks_a_class(classifier, dataset):
     assert fitted.predict_proba(some).shape == (2 * COUNT, 2)
 
 
-def test_what_cannot_be_learned_from(classifier, arrays, dataset, tmp_path):
+def test_data_that_cannot_be_trained_on(classifier, arrays, dataset, tmp_path):
     images, labels = arrays
     for none in (None, [None] * 42):
         with pytest.raises(DatasetError, match="Images must have labels; got none"):
@@ -270,7 +270,7 @@ def test_images_that_cannot_be_read(classifier, folder, dataset, tmp_path):
         classifier.fit(files, [*dataset.label, "star"])
 
 
-def test_nothing_is_answered_before_fit(classifier, new, tmp_path):
+def test_nothing_is_predicted_before_fit(classifier, new, tmp_path):
     for ask in (classifier.predict, classifier.predict_proba):
         with pytest.raises(UsageError, match="not fitted"):
             ask(new[0])
@@ -336,7 +336,7 @@ def test_cross_validation_by_a_datasets_own_labels(classifier, dataset):
     assert scores.mean() > 0.7
 
 
-def test_answers_out_of_fold(classifier, dataset):
+def test_predictions_are_out_of_fold(classifier, dataset):
     labels = np.array(dataset.label)
     table = cross_val_predict(classifier, dataset, labels, cv=3, method="predict_proba")
     assert table.shape == (3 * COUNT, 3)
@@ -365,7 +365,7 @@ def test_a_search_computes_no_feature_twice(classifier, arrays, monkeypatch):
 # Keeping ----------------------------------------------------------------------------------------
 
 
-def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path):
+def test_a_saved_and_loaded_classifier_predicts_the_same(classifier, arrays, new, tmp_path):
     fitted = classifier.set_params(seed=5, head="linear").fit(*arrays)
     bundle = fitted.save(tmp_path / "mine")
     assert bundle.folder == tmp_path / "mine"
@@ -387,7 +387,7 @@ def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path)
     assert loaded.get_params() == fitted.get_params()
 
 
-def test_what_was_asked_for_is_kept_where_something_else_was_chosen(classifier, arrays, tmp_path):
+def test_requested_settings_are_stored_if_others_were_chosen(classifier, arrays, tmp_path):
     """As a budget does, and a choice between backbones: fitted anew, it chooses anew."""
     fitted = classifier.fit(*arrays)
     fitted.save(tmp_path / "same")
@@ -400,7 +400,7 @@ def test_what_was_asked_for_is_kept_where_something_else_was_chosen(classifier, 
     assert ImageClassifier.load(tmp_path / "other").head == "auto"
 
 
-def test_a_curved_head_is_kept_too(classifier, arrays, new, tmp_path):
+def test_an_rbf_head_is_saved_too(classifier, arrays, new, tmp_path):
     fitted = classifier.set_params(head="rbf").fit(*arrays)
     fitted.save(tmp_path / "mine")
     assert load_bundle(tmp_path / "mine").facts["head"]["kind"] == "rbf"

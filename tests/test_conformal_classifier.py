@@ -88,7 +88,7 @@ def test_sets_of_given_images_are_saved_and_loaded(backbone, new, tmp_path):
         assert set(prediction.prediction_set) == {CLASSES[k] for k in np.flatnonzero(row)}
 
 
-def test_few_images_are_warned_of(backbone, new):
+def test_few_images_cause_a_warning(backbone, new):
     classifier = ImageClassifier(size=64).fit(*images_of(0, COUNT))
     with pytest.warns(UserWarning, match=r"too few images for a level of 0\.9.*At least 9 are"):
         classifier.conformalize(*images_of(700, 2))

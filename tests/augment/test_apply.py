@@ -25,7 +25,7 @@ sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
 @settings(max_examples=60, deadline=None)
 @given(POLICIES, st.integers(), st.integers(1, 7), sizes, st.randoms())
-def test_a_image_becomes_the_same_in_any_batch_order_and_number_of_workers(
+def test_an_image_becomes_the_same_in_any_batch_order_and_number_of_workers(
     policy, seed, count, size, random
 ):
     images = noise(count, count, *size)
@@ -57,7 +57,7 @@ def test_a_recipe_changes_images_but_for_none(name):
     assert not np.shares_memory(got, images)
 
 
-def test_epochs_and_views_differ():
+def test_epochs_and_copies_differ():
     images, index = noise(2, 3, 20, 20), np.arange(3)
     got = [
         augment_images(images, EVERYTHING, seed=seed, epoch=epoch, index=index, copy=copy)
@@ -159,7 +159,7 @@ def test_what_cannot_be_augmented_is_refused(images, options, rule):
 # Views for testing --------------------------------------------------------------------------------
 
 
-def test_the_first_view_is_the_image_and_flips_take_turns():
+def test_the_first_copy_is_the_image_and_flips_take_turns():
     images = noise(6, 2, 7, 9)
     across, down = images[:, :, ::-1], images[:, ::-1]
     both = images[:, ::-1, ::-1]
@@ -175,7 +175,7 @@ def test_the_first_view_is_the_image_and_flips_take_turns():
         assert np.array_equal(got[:, view], expected)
 
 
-def test_views_of_a_image_do_not_depend_on_the_others():
+def test_copies_of_an_image_do_not_depend_on_the_others():
     images = noise(7, 3, 12, 12)
     got = augmented_copies(images, EVERYTHING, 4, seed=5)
     assert np.array_equal(augmented_copies(images[1:2], EVERYTHING, 4, seed=5)[0], got[1])
@@ -184,7 +184,7 @@ def test_views_of_a_image_do_not_depend_on_the_others():
     assert len({view.tobytes() for view in got[0]}) == 4
 
 
-def test_one_view_is_the_image_and_none_is_refused():
+def test_one_copy_is_the_image_and_none_is_refused():
     images = noise(8, 2, 5, 5)
     assert np.array_equal(augmented_copies(images, EVERYTHING, 1)[:, 0], images)
     for count in (0, True, 1.5):

@@ -114,7 +114,7 @@ def test_a_setting_draws_the_same_whatever_else_is_set():
     assert np.array_equal(many(hue=10).hue, 2 * many(hue=5, mixup=1).hue)
 
 
-def test_epochs_views_and_seeds_draw_anew():
+def test_epochs_copies_and_seeds_draw_anew():
     policy = Augment(rotation=10)
     one = sample_transforms(policy, seed=1, epoch=2, index=MANY).rotation
     for other in (

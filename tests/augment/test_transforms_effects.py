@@ -69,7 +69,7 @@ def test_the_table_of_noise_is_normal():
         assert abs((np.abs(table) < bound).mean() - share) < 0.003
 
 
-def test_a_image_larger_than_the_table_takes_it_from_the_start_again():
+def test_an_image_larger_than_the_table_takes_it_from_the_start_again():
     image = flat(128, 500, 400)  # 600,000 numbers of 524,288
     got = changed(image, noise=4.0, noise_offset=0.5).ravel()
     again = got[NOISE_VALUES:]
@@ -104,7 +104,7 @@ def test_the_smallest_rectangle_is_a_pixel_and_the_largest_ends_at_the_edge():
     assert (changed(flat(0, 3, 3), erased=(0, 0, 1, 1), erased_colour=(9, 9, 9)) == 9).all()
 
 
-def test_the_erased_area_is_the_one_asked_for():
+def test_the_erased_area_is_the_requested_one():
     images = np.zeros((400, 50, 50, 3), np.uint8)
     policy = Augment(erasing=0.3)
     got = augment_images(images, policy, seed=0, epoch=0, index=np.arange(400))

@@ -201,7 +201,7 @@ geometry = st.builds(
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.integers(0, 2**31),
 )
-def test_a_image_of_one_colour_stays_so(policy, colour, size, seed):
+def test_an_image_of_one_colour_stays_so(policy, colour, size, seed):
     image = np.broadcast_to(np.array(colour, np.uint8), (3, *size, 3))
     got = augment_images(image, policy, seed=seed, epoch=0, index=np.arange(3))
     assert np.array_equal(got, image)

@@ -197,7 +197,7 @@ def test_images_are_classified_sorted_filtered_and_written(page, files):
     assert not [each for each in page.messages if "Security Policy" in each]
 
 
-def test_a_correction_by_keys_is_kept_with_its_image_and_taken_back(page, files, kept):
+def test_a_correction_by_keys_is_stored_with_its_image_and_undone(page, files, kept):
     choose(page, files[:4])
     page.evaluate("document.querySelector('.card').focus()")
     press(page, "ArrowRight", "w")

@@ -91,7 +91,7 @@ def test_duplicate_class_names_are_merged():
     )  # fmt: skip
 
 
-def test_leaks_stay_in_the_last_part():
+def test_duplicates_across_splits_stay_in_the_last_split():
     dataset = context(["a"] * 4, split=["train", "test", "train", "train"]).dataset
     assert correct(dataset, [found("KS501", 0, 1, severity="error")]).excluded == {0}
 

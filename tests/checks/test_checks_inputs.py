@@ -222,7 +222,7 @@ def test_every_check_with_a_text_missing_for_some_or_all(column: str) -> None:
         assert_every_contract(odd_context(column, texts))
 
 
-def test_outliers_among_images_that_are_alike_in_their_features() -> None:
+def test_outliers_among_images_with_equal_features() -> None:
     n = 300
     vectors = np.zeros((n, 8), np.float32)
     vectors[:, 0] = 1

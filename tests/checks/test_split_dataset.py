@@ -58,7 +58,7 @@ def test_copies_stay_together(folder):
     )
 
 
-def test_leaks_are_left_out_of_training(folder):
+def test_duplicates_across_splits_are_left_out_of_training(folder):
     cache = Cache(folder / "cache")
     stated = ImageDataset.open(folder / "photos")
     parts = ["train" if "95" in path or "cut" in path else "test" for path in stated.path]

@@ -51,7 +51,7 @@ def test_a_keras_file_of_the_users(run, tmp_path):
     file = tmp_path / "own.keras"
     keras.Sequential([keras.Input((40, 48, 3)), keras.layers.Conv2D(2, 3)]).save(file)
     text = " ".join(run("backbones", str(file)).stdout.split())
-    assert text.startswith("own size 40 x 48 pixels") and "found when it is first built" in text
+    assert text.startswith("own size 40 x 48 pixels") and "determined when it is built" in text
 
 
 def test_a_near_name_is_suggested(run):

@@ -73,7 +73,7 @@ def test_a_real_difference(run, tmp_path):
     assert pair["sentence"].startswith(
         f"The accuracy of {second} is higher than that of {first} by 12.0 points ("
     )
-    assert pair["sentence"].endswith("); this is more than chance explains (p < 0.001).")
+    assert pair["sentence"].endswith("); this difference is statistically significant (p < 0.001).")
     assert [row["accuracy"] for row in found["runs"]] == [0.8, 0.92]
     reverse = json.loads(run("compare", second, first, "--json").stdout)["comparisons"][0]
     assert reverse["sentence"].startswith(
@@ -86,7 +86,7 @@ def test_a_difference_that_could_be_chance(run, tmp_path):
     text = " ".join(run("compare", first, second).stdout.split())
     assert "100 images, validation split" in text
     assert "is higher than that of" in text and "by 2.0 points (" in text
-    assert "which could be chance (p = 0.5); about 400 images are needed" in text
+    assert "which is not statistically significant (p = 0.5); about 400 images are needed" in text
     same = " ".join(run("compare", first, run_of(tmp_path, "c", 20)).stdout.split())
     assert "are equal on these images" in same
 
@@ -130,7 +130,7 @@ def test_without_a_common_image_the_cure_is_named(run, tmp_path):
     result = run("compare", first, second)
     assert result.exit_code == 2
     text = " ".join(result.stderr.split())
-    assert "no validation or test image in common. 100 images of one run's were trained on" in text
+    assert "no validation or test image in common. 100 images of one run were trained on" in text
     assert "Compare them on other images with --data" in text
     empty = write_run(tmp_path / "c", {}, {})
     with pytest.raises(DatasetError, match="no predictions of validation or test"):

@@ -66,7 +66,7 @@ def test_predict_takes_arrays_among_other_images(run, tiny, data):
     assert [label for _, label in answers(result)][:4] == ["red", "red", "green", "blue"]
 
 
-def test_a_name_on_standard_input_is_a_image_s(run, tiny, data):
+def test_a_name_on_standard_input_is_that_of_an_image(run, tiny, data):
     result = run("predict", tiny, "-", "--json", input="data/pixels.csv\n")
     assert answers(result) == [("data/pixels.csv", None)]
 

@@ -207,7 +207,7 @@ def swallows(runner):
     return call
 
 
-def test_a_ctrl_c_that_a_library_swallowed_is_raised_at_the_next_news(swallows):
+def test_a_ctrl_c_that_a_library_swallowed_is_raised_at_the_next_progress(swallows):
     after = []
 
     def go_on() -> None:
@@ -228,7 +228,7 @@ def test_a_ctrl_c_that_a_library_made_another_error_is_still_one(swallows):
     assert (result.exit_code, result.stderr) == (130, "kindsight: stopped.\n")
 
 
-def test_what_was_done_before_ctrl_c_was_heard_stays_done(swallows):
+def test_a_command_finished_before_ctrl_c_was_handled_succeeds(swallows):
     assert swallows(lambda: None).exit_code == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

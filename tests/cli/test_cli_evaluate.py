@@ -191,7 +191,7 @@ def split_data(folder: Path) -> Path:
         (("--split", "all"), 9, 6),
     ],
 )
-def test_parts_of_the_data(run, tiny, tmp_path, options, images, right):
+def test_splits_of_the_data(run, tiny, tmp_path, options, images, right):
     folder = split_data(tmp_path / "parts")
     scores = json.loads(run("evaluate", tiny, str(folder), "--json", *options).stdout)
     assert (scores["images"], scores["accuracy"]) == (images, right / images)

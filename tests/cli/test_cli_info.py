@@ -11,7 +11,7 @@ from kindsight.cli import cache as info
 from kindsight.models.worker import device as devices
 
 
-def test_what_a_report_of_a_bug_needs(run, monkeypatch):
+def test_info_has_everything_for_a_bug_report(run, monkeypatch):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     shown = json.loads(run("info", "--json").stdout)
     assert shown["kindsight"] == version("kindsight")
@@ -36,7 +36,7 @@ def test_the_users_own_settings_are_shown(run, monkeypatch):
     assert "limit for features and images 3.0 GB" in text
 
 
-def test_a_package_that_is_not_installed_is_said_so(run, monkeypatch):
+def test_a_missing_package_is_reported(run, monkeypatch):
     monkeypatch.setitem(info._PACKAGES, "LiteRT", ("no-such-distribution",))
     assert ["LiteRT", "not", "installed"] in [
         line.split() for line in run("info").stdout.splitlines()
@@ -105,7 +105,7 @@ def test_the_gpus_that_are_visible_are_shown(run, gpu, monkeypatch):
 
 
 @pytest.mark.parametrize("model", [(), ("--model", "small-cnn"), ("--freeze", "all")])
-def test_a_training_on_a_gpu_without_one_is_refused_before_it_begins(run, gpu, tmp_path, model):
+def test_a_training_on_a_missing_gpu_is_rejected_before_it_begins(run, gpu, tmp_path, model):
     result = run("train", str(tmp_path), "--device", "gpu", *model)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()

@@ -370,7 +370,7 @@ def test_without_images_the_usage_is_shown(run, tiny):
 
 
 @pytest.mark.parametrize("workers", ["1", "4"])
-def test_the_answers_do_not_depend_on_the_number_of_workers(run, tiny, colours, workers):
+def test_the_predictions_do_not_depend_on_the_number_of_workers(run, tiny, colours, workers):
     result = run("predict", tiny, "new", "--json", "--workers", workers)
     assert [row["label"] for row in rows_of(result)] == ["blue", None, "green", "red"]
 

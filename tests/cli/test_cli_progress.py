@@ -51,7 +51,7 @@ def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
     ]
 
 
-def test_the_end_of_a_stage_is_not_told(lines):
+def test_the_end_of_a_stage_writes_no_line(lines):
     written, clock, tell = lines
     tell("images", 0, 5)
     clock.now += 60
@@ -146,7 +146,7 @@ def test_a_stage_that_is_repeated_has_no_negative_speed(lines):
         max_size=30,
     )
 )
-def test_no_order_of_news_gives_negative_numbers(news):
+def test_no_order_of_progress_gives_negative_numbers(news):
     from rich.console import Console
 
     written, clock = [], Clock()

@@ -128,7 +128,7 @@ def test_every_option_of_a_network_is_a_setting(run, trained_with):
     assert trained_with[0].filters == [8, 4] and trained_with[0].dense == [9, 7]
 
 
-def test_every_option_of_a_backbone_that_learns_is_a_setting(run, trained_with):
+def test_every_option_of_a_trained_backbone_is_a_setting(run, trained_with):
     words = [f"--{name.replace('_', '-')}={value}" for name, value in LEARNS.items()]
     words = [word.replace("=True", "").replace("=(", "=").replace(",)", "") for word in words]
     words += ["--phase", "freeze=all epochs=3", "--phase", "freeze=12 learning-rate=1e-5 name=rest"]
@@ -150,7 +150,7 @@ def test_every_option_of_a_backbone_that_learns_is_a_setting(run, trained_with):
         (["--freeze=all", "--filters=3"], "filters applies only to a network from scratch"),
     ],
 )
-def test_what_no_phase_can_say_is_misuse(run, trained_with, words, said):
+def test_invalid_settings_of_a_phase_are_misuse(run, trained_with, words, said):
     outcome = run("train", "photos", *words)
     assert (outcome.exit_code, trained_with) == (2, []) and said in outcome.stderr
 
@@ -192,7 +192,7 @@ def test_without_data_and_settings_nothing_is_trained(run, trained_with):
     assert "kindsight train photos/" in outcome.stderr
 
 
-def test_all_faults_are_said_at_once_with_the_nearest_right_name(run, trained_with):
+def test_all_faults_are_reported_at_once_with_the_nearest_known_name(run, trained_with):
     options = ("--model", "efficientnet-light0", "--head", "strait", "--resize", "squeeze")
     outcome = run("train", "photos", *options)
     assert (outcome.exit_code, trained_with) == (2, [])
@@ -313,14 +313,14 @@ def test_the_lines_of_a_budget_begin_with_the_time_used(run, trained_with):
     assert outcome.stderr == "[0:00 of 2:00] Decoding images: 0 of 10\n"
 
 
-def test_nothing_kept_back_is_said_so(tmp_path):
+def test_missing_validation_images_are_reported(tmp_path):
     from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, validation=None)))
     assert lines[1].startswith("Accuracy not measured")
 
 
-def test_a_test_part_stands_first(tmp_path):
+def test_the_test_split_is_listed_first(tmp_path):
     from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, test=scores(5, 0))))

@@ -269,7 +269,7 @@ def test_damaged_parts_are_refused_where_they_are_needed(tmp_path):
         Predictor(bare, sets=0.9)
 
 
-def test_unknown_wins_over_unsure():
+def test_unknown_takes_precedence_over_unsure():
     rules = Decisions(threshold=0.8, unknown=4.0)
 
     def decided(confidence: float, score: float | None) -> Prediction:

@@ -350,7 +350,7 @@ def test_a_cache_that_is_deleted_by_force_never_gives_pixels_of_other_images(
 
 
 @pytest.mark.parametrize("gone", ["images", "."])
-def test_a_cache_that_vanishes_while_images_are_read_is_made_again(
+def test_a_cache_that_vanishes_while_images_are_read_is_created_again(
     folder, others, cache, monkeypatch, gone
 ):
     real, calls = process_images.resize_image, []

@@ -87,7 +87,7 @@ def test_is_the_minimum_of_the_stated_loss(seed):
     assert best <= min(loss(logits, targets, value) for value in grid) + 1e-9
 
 
-def test_all_right_does_not_claim_certainty():
+def test_no_errors_do_not_claim_certainty():
     # two classes, logits +-d/2: with n right answers and half a wrong one (the pseudo-image's)
     # the stationary point has p(wrong) = 0.5 / (n + 1), so d / T = ln((n + 0.5) / 0.5)
     n, distance = 50, 4.0

@@ -55,7 +55,7 @@ def test_images_of_any_number_of_bands_are_whole(side):
     assert np.array_equal(read_image(encode(pixels, "PNG")), pixels)
 
 
-def test_a_image_wider_than_a_band_is_whole():
+def test_an_image_wider_than_a_band_is_whole():
     pixels = noise(3, 70_000)
     assert np.array_equal(read_image(encode(pixels, "PNG")), pixels)
 

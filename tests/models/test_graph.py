@@ -243,6 +243,6 @@ def test_a_head_s_first_weights_are_of_the_seed_alone(network):
         ({"first"}, None),
     ],
 )
-def test_the_border_lies_below_what_learns(network, learning, border):
+def test_the_last_frozen_layer_is_below_the_trained_ones(network, learning, border):
     found = last_frozen_layer(network, learning)
     assert (found and found.name) == border

@@ -64,7 +64,7 @@ def test_linear_head_by_hand():
     assert head.logits([[1, 2, 3], [0, 0, 0]]).tolist() == [[10.5, 0.5], [0.5, -0.5]]
 
 
-def test_curved_head_by_hand():
+def test_rbf_head_by_hand():
     # Projected, the image is at (1, 2): on the first landmark, at squared distance 5 of the second.
     arrays = {
         "project_kernel": [[1, 0], [0, 1]],
@@ -192,7 +192,7 @@ def test_wrong_linear_arrays_are_rejected(change):
         {"project_bias": np.zeros(3)},
     ],
 )
-def test_wrong_curved_arrays_are_rejected(change):
+def test_wrong_rbf_arrays_are_rejected(change):
     with pytest.raises(WeightsError, match="A head's"):
         Head.from_arrays({**rbf().to_arrays(), **change})
 

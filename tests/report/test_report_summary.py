@@ -51,7 +51,7 @@ def test_class_with_the_lowest_recall():
     found = result(eye[[0, 0, 1, 2, 0, 1]], [0, 0, 1, 2, 2, 2], ["a", "b", "c"])
     # Wilson's interval of 1 of 3 is 6.1% to 79.2%.
     assert describe_results(found) == [
-        "2 of 6 images misclassified, each pair of classes once; for example c predicted as a.",
+        "2 of 6 images misclassified, each pair of classes once; for example, c predicted as a.",
         "Lowest recall: c, 33.3% of 3 images (95% CI 6.1\u201379.2%).",
         "Confidence is at least 80% for every image.",
     ]
@@ -70,7 +70,7 @@ def test_calibration():
         "the classifier is overconfident by 40.0 percentage points."
     )
     assert describe_calibration(result([[0.9, 0.1]] * 2, [0, 1], ["a", "b"])).endswith(
-        "with 2 images, a difference of 40.0 percentage points can be chance."
+        "with 2 images, a difference of 40.0 percentage points is not statistically significant."
     )
     assert "underconfident by 10.0" in describe_calibration(
         result([[0.9, 0.1]] * 60, [0] * 60, ["a", "b"])

@@ -44,6 +44,6 @@ def test_elsewhere_a_budget_fine_tunes(other):
     assert hint_of(fitted(**other), SETTINGS, 250) == FINE_TUNING
 
 
-def test_nothing_is_said_where_nothing_could_be_judged():
+def test_nothing_is_reported_without_data_to_judge():
     assert hint_of(fitted(), SETTINGS, 9) == ""
     assert hint_of(SimpleNamespace(can_be_fine_tuned=False), SETTINGS, 250) == ""

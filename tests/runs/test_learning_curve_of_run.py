@@ -57,7 +57,7 @@ def test_images_that_are_gone_are_named_with_the_cure(run, photos, tmp_path):
     for number, path in enumerate((others / "ring").iterdir()):
         path.unlink()
         path.with_name(f"new {number}.png").write_bytes(encoded(shape("ring", 900 + number), "png"))
-    with pytest.raises(DatasetError, match="training images of 'ring' are not in the data"):
+    with pytest.raises(DatasetError, match="training images of 'ring' are no longer in the data"):
         kindsight.learning_curve(run, data=str(others))
 
 

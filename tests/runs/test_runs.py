@@ -314,7 +314,7 @@ def test_splits_of_the_folder_are_respected(quick, tmp_path):
     assert facts["parity"]["images"] in (8, 9)
 
 
-def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
+def test_a_test_split_is_made_on_request(small, quick):
     result = quick(small, validation=0.2, test=0.3)
     assert result.images == {"train": 15, "validation": 6, "test": 9, "skipped": 0}
     paths = [
@@ -326,18 +326,18 @@ def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
 
 
 @pytest.mark.parametrize("validation", [0, 9, 12])
-def test_what_more_time_could_bring_is_said_where_it_could(small, quick, validation):
+def test_the_hint_on_a_budget_appears_only_if_one_could_help(small, quick, validation):
     said = quick(small, validation=validation).hint
     assert said.startswith("--budget 10m also fine-tunes") if validation == 12 else not said
 
 
 @pytest.mark.parametrize("number", [9, 9.0])
-def test_parts_are_numbers_of_images_too(small, quick, number):
+def test_splits_may_be_numbers_of_images(small, quick, number):
     result = quick(small, validation=number, test=3)
     assert result.images == {"train": 18, "validation": 9, "test": 3, "skipped": 0}
 
 
-def test_without_a_validation_part(small, quick):
+def test_without_a_validation_split(small, quick):
     result = quick(small, validation=0)
     assert result.images == {"train": 30, "validation": 0, "test": 0, "skipped": 0}
     assert result.validation is None and result.to_dict()["validation"] is None
@@ -350,7 +350,7 @@ def test_without_a_validation_part(small, quick):
     assert only_test.test.images == 6 and (only_test.run / "test.csv").exists()
 
 
-def test_a_part_that_leaves_nothing_to_train_on(small, quick, tmp_path):
+def test_splits_that_leave_nothing_to_train_on(small, quick, tmp_path):
     with pytest.raises(SettingsError, match="leave images to train on"):
         quick(small, validation=0.6, test=0.4)
     assert not list((tmp_path / "runs").rglob("bundle.json"))
@@ -374,7 +374,7 @@ def test_a_class_with_nothing_left(small, quick):
     assert quick(small, run="lost").images["skipped"] == 0
 
 
-def test_a_training_part_with_a_class_lost(quick, tmp_path):
+def test_a_train_split_without_a_readable_image_of_a_class(quick, tmp_path):
     data = tmp_path / "parted"
     write_shapes(data / "train", dict.fromkeys(CLASSES, 5))
     write_shapes(data / "val", dict.fromkeys(CLASSES, 2), 50)
@@ -416,7 +416,7 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
 
 
 @pytest.mark.parametrize(("offset", "said"), [(0.5, "is accepted"), (np.nan, "not finite")])
-def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset, said):
+def test_keras_that_predicts_otherwise_fails_the_run(small, quick, monkeypatch, offset, said):
     monkeypatch.setattr(FakeKeras, "offset", offset)
     with pytest.raises(ParityError, match=said):
         quick(small, verify="full")
@@ -553,9 +553,7 @@ def test_a_data_folder_whose_name_is_no_unicode(quick, tmp_path):
     assert Predictor(tmp_path / "moved").classes == CLASSES[:2]
 
 
-def test_mlflow_that_is_not_installed_is_told_before_anything_is_read(
-    photos, tmp_path, monkeypatch
-):
+def test_missing_mlflow_is_reported_before_anything_is_read(photos, tmp_path, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "mlflow" else real(name)

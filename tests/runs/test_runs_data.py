@@ -130,7 +130,7 @@ def test_names_tell_labels_and_groups(quick, tmp_path):
     assert result.images["validation"] == 3 * len(kept)
 
 
-def test_a_classifier_fits_a_file_and_answers_for_another(backbone, tmp_path):
+def test_a_classifier_fits_a_file_and_predicts_another(backbone, tmp_path):
     train_file = pixel_csv(tmp_path / "train.csv", 8, 400)
     test_file = pixel_csv(tmp_path / "test.csv", 3, 500)
     classifier = ImageClassifier(size=64).fit(train_file)

@@ -174,13 +174,13 @@ def test_names_that_are_no_unicode_come_back(tmp_path):
     assert os.fsencode(TrainSettings.from_toml(tmp_path / "s.toml").data) == b"caf\xe9 \xff"
 
 
-def test_what_is_given_wins_over_the_file(tmp_path):
+def test_given_settings_override_the_file(tmp_path):
     TrainSettings("photos", seed=1, head="linear").write(tmp_path / "s.toml")
     settings = TrainSettings.from_toml(tmp_path / "s.toml", seed=2)
     assert (settings.seed, settings.head, settings.data) == (2, "linear", "photos")
 
 
-def test_unknown_names_get_the_nearest_right_one(tmp_path):
+def test_unknown_names_get_the_nearest_known_name(tmp_path):
     (tmp_path / "s.toml").write_text('data = "photos"\nsede = 1\nhue = "red"\n')
     with pytest.raises(SettingsError) as caught:
         TrainSettings.from_toml(tmp_path / "s.toml")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kindsight.errors import DatasetError, UsageError
-from kindsight.studio.events import KEPT, EventLog
+from kindsight.studio.events import MAX_EVENTS, EventLog
 from kindsight.studio.jobs import Job
 from kindsight.studio.state.thumbnails import Thumbnails
 from kindsight.studio.studio import Studio, open_folder
@@ -213,7 +213,7 @@ def test_a_page_that_reconnects_misses_no_event():
     assert '{"revision":2}' in events
     assert '{"revision":1}' not in events
     # Of a page of another server, or one that missed too much.
-    for _ in range(KEPT + 1):
+    for _ in range(MAX_EVENTS + 1):
         log.send("project", {})
     for unknown in (last, "abcd-1", "abcd", f"{last}99999", "-1"):
         assert "event: hello" in listen(log, unknown, 1)[0]

@@ -140,7 +140,7 @@ def test_rounding_in_another_runtime_does_not_make_an_image_unknown():
         assert score + 5e-4 * abs(score) < threshold < score + 2e-3 * abs(score)
 
 
-def test_the_part_of_the_bundle():
+def test_the_entry_in_the_bundle():
     features, targets = classes_apart(40)
     fitted = fit_score(features, held_out(targets), seed=0)
     part = fitted.to_dict(0.9)

@@ -27,7 +27,7 @@ def test_these_options_are_declared_as_choices():
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_each_choice_with_a_backbone_means_that_it_learns(name):
+def test_each_option_of_layers_trains_the_backbone(name):
     options = {"model": "inception-v3", name: GIVEN[name], "epochs": 3}
     assert isinstance(make_training(options), TransferTrainer)
     assert foreign_options(options) == []

@@ -99,7 +99,7 @@ def test_other_encodings(table, encoding):
     assert from_table(file, DataOptions(encoding=encoding)).label == labels
 
 
-def test_a_wrong_encoding_is_said(table):
+def test_a_wrong_encoding_is_reported(table):
     file = table(b"path,label\nin/1.jpg,cat\nin/2.jpg," + b"\x81\n")
     with pytest.raises(DatasetError, match=r"Line 3 of .* not cp1252\. Give another `encoding`"):
         from_table(file, DataOptions(encoding="cp1252"))
