@@ -317,10 +317,10 @@ def test_images_at_addresses_are_recognised(run, tiny, many, monkeypatch):
     ("out", "message"),
     [
         ("memory://predictions", "must be a folder: end it in /"),
-        ("http://127.0.0.1:9/out/", "Web servers take no files"),
+        ("http://127.0.0.1:9/out/", "Files cannot be written to web servers"),
     ],
 )
-def test_addresses_that_take_no_parts(run, tiny, many, out, message):
+def test_out_addresses_without_parts_are_rejected(run, tiny, many, out, message):
     result = run("predict", tiny, "new", "--out", out)
     assert result.exit_code == 2 and message in result.stderr
 

@@ -36,10 +36,10 @@ def test_ray_that_is_not_installed(monkeypatch):
 
 def test_a_cluster_that_is_not_there(monkeypatch):
     pytest.importorskip("ray")
-    with pytest.raises(ClusterError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 "):
+    with pytest.raises(ClusterError, match=r"No Ray cluster responds at 127\.0\.0\.1:1 "):
         require_cluster("ray://127.0.0.1:1")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(ClusterError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 "):
+    with pytest.raises(ClusterError, match=r"No Ray cluster responds at 127\.0\.0\.1:1 "):
         require_cluster("ray")
 
 

@@ -172,8 +172,8 @@ def test_shards_may_be_splits_and_damaged(folder: Path, tmp_path: Path, write_ta
     dataset = ImageDataset.open(shards)
     assert dataset.split_counts() == {"train": 9, "validation": 0, "test": 8}
     lost = {"rest of a damaged tar file": 1, "unreadable tar file": 1}
-    assert dataset.ignored == {"cut off": 1, **lost}
-    assert any("'train-1.tar' is cut off" in note for note in dataset.notes)
+    assert dataset.ignored == {"truncated": 1, **lost}
+    assert any("'train-1.tar' is truncated" in note for note in dataset.notes)
     assert any("unreadable tar files: 'train-2.tar'" in note for note in dataset.notes)
     unlabelled = tmp_path / "flat.tar"
     write_tar(unlabelled, {"1.png": b"x"})
@@ -328,7 +328,7 @@ def test_a_file_is_written_whole(store: str, tmp_path: Path) -> None:
         write_file(f"{folder}/part.parquet", tmp_path / "local")
         assert [name for name in names_in(folder) if "part" in name] == ["part.parquet"]
     assert access.read("s3://photos/out/part.parquet", 100) == b"second"
-    with pytest.raises(StorageError, match="web servers take no files"):
+    with pytest.raises(StorageError, match="files cannot be written to web servers"):
         write_file("https://example.invalid/x", b"")
 
 

@@ -1,4 +1,4 @@
-"""Work on a cluster of machines: tasks, results in their order, and what happens when one is lost.
+"""Run tasks on a cluster of machines, with results in order and retries of lost tasks.
 
 This package knows tasks, not images. Ray is imported only for a cluster.
 """

@@ -12,11 +12,11 @@ from kindsight.options import EXECUTOR_PATTERN
 
 __all__ = ["LOCAL", "check_on", "cluster_address", "is_remote", "require_cluster"]
 
-# Seconds in which the machine of a cluster must answer.
+# Seconds within which the machine of a cluster must respond.
 CONNECT_SECONDS = 5.0
 
 LOCAL = "local"
-"""The value of `on` for threads of this process."""
+"""The value of `on` for work in threads of this process."""
 
 
 def check_on(on: str) -> None:
@@ -49,7 +49,7 @@ def cluster_address(on: str) -> str:
 
 
 def require_cluster(on: str | None) -> None:
-    """Check in seconds, before the long work, that something listens at a cluster's address.
+    """Check within seconds, before long work, that something listens at a cluster's address.
 
     Raises
     ------
@@ -69,5 +69,6 @@ def require_cluster(on: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ClusterError(
-            f"No Ray cluster answers at {address} ({error}). Start one there, or check the address."
+            f"No Ray cluster responds at {address} ({error}). Start one there, or check the "
+            "address."
         ) from error

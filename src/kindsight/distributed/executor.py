@@ -11,7 +11,7 @@ __all__ = ["Executor", "LostTask", "MakeWorker", "Shared"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 MakeWorker = Callable[[], Callable[[Task], Result]]
-"""A picklable object that is called once in each worker process and returns its function."""
+"""A picklable callable; called once per worker process, it returns the worker's function."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Shared(Protocol):
     """A value that every worker process can get; pickled as a reference."""
 
     def get(self) -> Any:
-        """Return the value, which is copied to each node once."""
+        """Return the value, which is copied once to each node."""
 
 
 class Executor(Protocol):
@@ -37,15 +37,15 @@ class Executor(Protocol):
     ) -> Iterator[Result | LostTask]:
         """Yield the result of each task, in the order of the tasks.
 
-        Tasks are read ahead by a bounded number. A task that was lost with its process or node is
-        computed again; if it ends its process each time, its result is a :class:`LostTask`. An
-        exception of a worker's function is raised in the task's turn.
+        A limited number of tasks are read ahead. A task that was lost with its process or node is
+        retried; if every attempt kills its process, its result is a :class:`LostTask`. An exception
+        of a worker's function is raised when it is the task's turn.
         """
 
     def isolate(
         self, make_worker: MakeWorker[Task, Result], tasks: Iterable[Task]
     ) -> Iterator[Result | LostTask]:
-        """Yield results as :meth:`map` does, with each task alone in its block."""
+        """Yield results as :meth:`map` does, with each task in a separate process."""
 
     def on_every_node(
         self, function: Callable[..., Result], *arguments: Any

@@ -1,4 +1,4 @@
-"""Open executors when they are first needed, and close them with the command that needed them."""
+"""Open executors when they are first needed, and close them at the end of the command."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def open_executor(on: str | None) -> AbstractContextManager[Executor | None]:
     Raises
     ------
     SettingsError
-        For another text.
+        For another value.
     ClusterError
-        For a cluster that does not answer, or nodes with other versions.
+        For a cluster that does not respond, or nodes with other versions.
     MissingExtraError
         If Ray is not installed.
     """
@@ -47,7 +47,7 @@ def open_executor(on: str | None) -> AbstractContextManager[Executor | None]:
 
 @dataclass
 class _OpenExecutors:
-    """Executors by the value of `on`, which are closed with a stack of contexts."""
+    """Open executors by their value of `on`; an exit stack closes them."""
 
     stack: ExitStack
     executors: dict[str, Executor] = field(default_factory=dict)

@@ -17,14 +17,14 @@ from kindsight.threads import count_cores
 
 __all__ = ["RayCluster"]
 
-# Read by Ray when it is imported or started; a user's own settings win.
+# Read by Ray when it is imported or started; the user's settings take precedence.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Workers compete with other programs as threads of this process would.
+    # Workers have the same priority as threads of this process.
     "RAY_worker_niceness": "0",
 }
 
@@ -103,7 +103,7 @@ def _init(**options: Any) -> None:
 def _join(address: str) -> None:
     """Join a cluster by its address, or by that of its Ray Client server.
 
-    Ray Data does not run over Ray Client, which is only used to find the cluster's address.
+    Ray Data does not run over Ray Client, which only serves to find the cluster's address.
     """
     _use_token()
     plain = address.removeprefix("ray://")
@@ -125,7 +125,7 @@ def _join(address: str) -> None:
             reasons = [f"Its head {head}: {_first_line(error)}"]
     raise ClusterError(
         f"Could not join the Ray cluster at {plain}. {' '.join(reasons)} Check the "
-        "address, and run the command on a machine of the cluster, or make this one a part of it."
+        "address, and run the command on a machine of the cluster, or add this machine to it."
     )
 
 
@@ -148,7 +148,7 @@ def _first_line(error: BaseException) -> str:
 
 def _use_token() -> None:
     """Send the token of this user, if there is one, as Ray does to clusters that it starts."""
-    # Private, since Ray has no public way.
+    # Private: Ray has no public API for it.
     try:
         from ray._private.authentication import authentication_token_setup as setup
 
@@ -171,13 +171,13 @@ def _silence() -> None:
 
 
 def _print_nothing(*_: object, **__: object) -> None:
-    """Take the place of Ray's function that prints messages of the cluster."""
+    """Replace Ray's function that prints the cluster's messages."""
 
 
 def _configure(context: Any) -> None:
     """Set Ray Data's options for this process."""
     context.execution_options.preserve_order = True
-    # A task whose process is lost more often than it is retried leaves a gap, which is noticed.
+    # A task that is lost in every attempt leaves a gap in the results, which is detected.
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
     context.enable_auto_log_stats = False

@@ -15,15 +15,15 @@ from kindsight.errors import ClusterError, KindsightError
 
 __all__ = ["RayExecutor"]
 
-# Cores of one actor. Below 1: where Ray's own tasks run on the same cores, whole ones would wait
-# for each other for ever on a small machine. Above 19/20: a node of n < 20 cores gets n actors.
+# Cores per actor. Below 1: Ray's own tasks need cores, too, and actors of whole cores would cause a
+# deadlock on a small machine. Above 19/20: a node of n < 20 cores gets n actors.
 ACTOR_CORES = 0.95
-# Tasks that wait at an actor, with the running one: it never waits for the next one.
+# Tasks queued at an actor, including the running one, so that it never idles.
 IN_FLIGHT = 3
-# How often Ray computes a task again whose process or node was lost.
+# How often Ray retries a task whose process or node was lost.
 RETRIES = 2
-# Tasks, at least, and per actor, that Ray Data gets at once, and bytes of them at most: what this
-# process holds. Results wait in the object store, which bounds how many are computed ahead.
+# Tasks given to Ray Data at a time: minimum, number per actor, and maximum of their bytes, which
+# this process holds. Results wait in the object store, which limits how many are computed ahead.
 WINDOW = 4096
 WINDOW_PER_ACTOR = 64
 WINDOW_BYTES = 256 << 20
@@ -71,7 +71,7 @@ class RayExecutor:
             yield from self._window(pickled, window, actors)
 
     def _window(self, make_worker: bytes, tasks: Sequence[bytes], actors: int) -> Iterator[Any]:
-        """Yield the results of some tasks; those that Ray Data left out were lost."""
+        """Yield the results of a window of tasks; those that Ray Data omits were lost."""
         number = 0
         with contextlib.closing(self._numbered(make_worker, tasks, actors)) as numbered:
             for found, result in numbered:
@@ -109,13 +109,13 @@ class RayExecutor:
                     yield number.as_py(), memoryview(result.as_buffer())
 
     def isolate(self, make_worker: MakeWorker[Any, Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        """Yield the results, each task in a process that computes nothing else meanwhile."""
+        """Yield the results, each task in a separate process."""
         return self._isolated(dump(make_worker), (pickle.dumps(task) for task in tasks))
 
     def _isolated(self, make_worker: bytes, tasks: Iterable[bytes]) -> Iterator[Any]:
         import ray
 
-        # No core of its own: those of Ray Data's actors are taken while its window runs.
+        # Without a reserved core: Ray Data's actors hold the cores while its window runs.
         actor_class = ray.remote(num_cpus=0, max_restarts=0)(TaskWorker)
         actor = None
         try:
@@ -161,9 +161,9 @@ def dump(value: Any) -> bytes:
 
 
 def count_actors(before: int = 0) -> int:
-    """Return how many actors fit on the cores that are free now; ClusterError if none does.
+    """Return how many actors fit on the cores that are free now; ClusterError if none fits.
 
-    The cores of the `before` actors of the last window are freed within some seconds.
+    The cores of the `before` actors of the last window are freed within a few seconds.
     """
     import ray
 
@@ -209,9 +209,9 @@ def on_every_node(function: Any, *arguments: Any) -> list[tuple[str, Any]]:
     return found
 
 
-# Seconds in which a core must become free.
+# Seconds within which a core must become free.
 FREE_SECONDS = 5.0
-# Seconds in which a node must answer; the first call starts a process there.
+# Seconds within which a node must respond; the first call starts a process on it.
 NODE_SECONDS = 120.0
 
 
@@ -221,7 +221,7 @@ def _actor_options() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _errors_explained() -> Iterator[None]:
-    """Turn an error of Ray, such as a lost cluster, into one of ours."""
+    """Convert an error of Ray, such as a lost cluster, to a ClusterError."""
     import ray
 
     try:

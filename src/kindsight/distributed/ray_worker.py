@@ -15,7 +15,7 @@ __all__ = ["TaskWorker", "Versions", "installed_versions", "load_result", "requi
 
 Versions = dict[str, str]
 
-# Packages that decide what the bytes of an image become.
+# Packages that affect how an image is decoded.
 _PACKAGES = (
     "kindsight", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "ai-edge-litert",
 )  # fmt: skip
@@ -55,14 +55,14 @@ def dump_result(result: Any) -> bytes:
 
 def load_result(data: bytes | memoryview) -> Any:
     """Return the result of a task; raise the exception that the worker's function raised."""
-    result = pickle.loads(data)  # noqa: S301 (from our own worker, over Ray)
+    result = pickle.loads(data)  # noqa: S301 (from our worker, through Ray)
     if isinstance(result, _Raised):
         raise result.error
     return result
 
 
 class TaskWorker:
-    """Computes tasks; one in each worker process.
+    """Computes tasks; each worker process has one.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class TaskWorker:
         try:
             if self._function is None:
                 self._function = self._make()
-            return dump_result(self._function(pickle.loads(task)))  # noqa: S301 (the driver's)
+            return dump_result(self._function(pickle.loads(task)))  # noqa: S301 (from the driver)
         except Exception as error:
             return _dump_error(error)
 

@@ -1,11 +1,11 @@
-"""Read, list and write files at addresses through fsspec, in bounded time and of bounded size.
+"""Read, list and write files at addresses through fsspec, with limits of time and size.
 
 Credentials and endpoints are those of fsspec and of each storage's own package: environment
 variables, configuration files, roles of a machine. The packages are imported when the first
 address of their kind is used.
 
-Missing files are FileNotFoundError and forbidden ones PermissionError, as for local files; whatever
-concerns the storage as a whole is a :class:`kindsight.errors.StorageError`.
+Missing files are FileNotFoundError and forbidden ones PermissionError, as for local files; an error
+of the storage as a whole is a :class:`kindsight.errors.StorageError`.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ __all__ = [
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
-"""Longest wait for a connection, and for the next bytes."""
+"""Limits of the wait for a connection, and for the next bytes."""
 
 CALL_SECONDS = 300.0
 LISTING_SECONDS = 900.0
-"""Longest time of one request with its retries, and of listing one folder."""
+"""Limits of the time of one request with its retries, and of listing one folder."""
 
 TRIES = 4
-"""Attempts where the storage's own package makes none."""
+"""Number of attempts where the storage's package does not retry by itself."""
 
 MAX_IN_FLIGHT = 64
-"""Connections to one storage."""
+"""Limit of connections to one storage."""
 
 _T = TypeVar("_T")
 
 _HTTP = ("http", "https")
 
-# Scheme -> the extra of kindsight, and a package besides.
+# Scheme -> the extra of kindsight, and another package that is needed.
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), ("s3", "")),
     **dict.fromkeys(("gs", "gcs"), ("remote", "gcsfs")),
@@ -70,7 +70,7 @@ _CREDENTIALS = {
 }
 
 
-# Environment variables that lead to a server other than the store's own, or to one of an account.
+# Environment variables that set another server than the default one of the store.
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "gs": ("FSSPEC_GS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"),
@@ -81,10 +81,10 @@ _ENDPOINTS = {
 class Entry(NamedTuple):
     """A file or folder in a storage."""
 
-    name: str  # the last component, as the storage has it
+    name: str  # the last component, as the storage spells it
     is_folder: bool
     size: int  # bytes; 0 if unknown
-    version: int  # 63 bits; changes whenever the content does; 0 if the storage does not say
+    version: int  # 63 bits; changes whenever the content does; 0 if unknown
 
 
 class _FileSystems:
@@ -108,7 +108,7 @@ def file_system(address: str) -> Any:
     scheme = scheme_of(address)
     # Other file systems are opened for a host, which is the first part of the address.
     host = "" if scheme in _HOSTLESS else address.partition("://")[2].partition("/")[0]
-    key = (os.getpid(), scheme, host)  # a forked process needs connections of its own
+    key = (os.getpid(), scheme, host)  # a forked process needs its own connections
     with _FileSystems.lock:
         if key not in _FileSystems.of:
             _FileSystems.of[key] = _new_file_system(scheme, address)
@@ -119,7 +119,7 @@ def _new_file_system(scheme: str, address: str) -> Any:
     extra, package = _PACKAGES.get(scheme, ("remote", ""))
     what = f"Reading {scheme}:// addresses"
     for package_name in ("adlfs", "fsspec", "gcsfs", "s3fs"):
-        # Their warnings and retries would be printed; an error is raised besides.
+        # They would print warnings and retries; errors are raised anyway.
         logging.getLogger(package_name).addHandler(logging.NullHandler())
     try:
         import fsspec
@@ -127,7 +127,7 @@ def _new_file_system(scheme: str, address: str) -> Any:
         raise MissingExtraError(what, extra, package) from None
     try:
         kind = fsspec.get_filesystem_class(scheme)
-        if scheme in ("gs", "gcs"):  # looks for credentials on the network, too
+        if scheme in ("gs", "gcs"):  # also looks for credentials on the network
             _check_server(_google_url(), address)
         options = _options(scheme)
         if scheme not in _HOSTLESS:
@@ -136,7 +136,7 @@ def _new_file_system(scheme: str, address: str) -> Any:
         if _store_of(address) == "az":
             _check_server(getattr(found, "account_url", None) or "", address)
         if getattr(found, "async_impl", False) and hasattr(found, "set_session"):
-            # Otherwise, each thread that comes before the first answer would make its own.
+            # Otherwise, each thread that starts before the first response would make one.
             _call(found, found.set_session, CALL_SECONDS)
         return found
     except ImportError as error:
@@ -146,13 +146,13 @@ def _new_file_system(scheme: str, address: str) -> Any:
     except ValueError as error:
         if "protocol not known" in str(error).lower() or scheme in str(error):
             raise StorageError(
-                f"{shown(address)} is at no known kind of storage ({scheme}://). Known are s3, gs, "
+                f"{shown(address)} is in no known kind of storage ({scheme}://). Known are s3, gs, "
                 "az, http, https, file and memory, and others of fsspec that are installed."
             ) from None
         raise _translated(error, address) from error
     except StorageError:
         raise
-    except Exception as error:  # each package has errors of its own
+    except Exception as error:  # each package has its own errors
         raise _translated(error, address) from error
 
 
@@ -183,14 +183,14 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def _call(system: Any, function: Any, seconds: float, *args: Any, **kwargs: Any) -> Any:
-    """Call a coroutine function on the loop of its file system."""
+    """Call a coroutine function on its file system's event loop."""
     from fsspec.asyn import sync
 
     return sync(system.loop, function, *args, timeout=seconds, **kwargs)
 
 
 def _method(system: Any, name: str, seconds: float = CALL_SECONDS) -> Callable[..., Any]:
-    """Return a method of a file system that ends in bounded time where it is asynchronous."""
+    """Return a method of a file system, with a time limit if it is asynchronous."""
     if not getattr(system, "async_impl", False):
         return cast("Callable[..., Any]", getattr(system, name))
     function = getattr(system, f"_{name}")
@@ -198,14 +198,14 @@ def _method(system: Any, name: str, seconds: float = CALL_SECONDS) -> Callable[.
 
 
 def _attempt(action: Callable[[], _T], address: str) -> _T:
-    """Return what an action returns; retry it where the storage's package does not."""
+    """Return the result of an action; retry it if the storage's package does not."""
     tries = TRIES if scheme_of(address) in _HTTP else 1
     for left in reversed(range(tries)):
         try:
             return action()
         except (StorageError, MissingExtraError):
             raise
-        except Exception as error:  # each package has errors of its own
+        except Exception as error:  # each package has its own errors
             translated = _translated(error, address)
             if not left or not isinstance(translated, _UnreachableError):
                 raise translated from error
@@ -214,7 +214,7 @@ def _attempt(action: Callable[[], _T], address: str) -> _T:
 
 
 class _UnreachableError(StorageError):
-    """The storage did not answer; a later attempt may succeed."""
+    """The storage did not respond; a later attempt may succeed."""
 
 
 _DENIED = {"PermissionError", "Forbidden"}
@@ -230,7 +230,7 @@ _OFFLINE = {
 }  # fmt: skip
 _REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired")
 _BUSY = ("SlowDown", "ServiceUnavailable", "InternalError")
-# Unknown for good; EAI_AGAIN is a name server that does not answer at the moment.
+# Permanently unknown; EAI_AGAIN means that the name server does not respond at the moment.
 _UNKNOWN_HOST = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
 }
@@ -238,7 +238,7 @@ _MISSING = {"FileNotFoundError", "NotADirectoryError", "ResourceNotFoundError"}
 
 
 def _translated(error: BaseException, address: str) -> Exception:
-    """Return an error of a storage's package as one of Python or kindsight."""
+    """Convert an error of a storage's package to one of Python or kindsight."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain and len(chain) < 10:
@@ -261,7 +261,7 @@ def _translated(error: BaseException, address: str) -> Exception:
     if code == "NoSuchBucket" or "bucket does not exist" in text:
         return StorageError(f"The bucket of {name} does not exist. Check its name and region.")
     if code in _REFUSED:
-        cure = f"The credentials for {name} were refused ({text}). {_cure(address)}"
+        cure = f"The credentials for {name} were rejected ({text}). {_cure(address)}"
         return StorageError(cure.rstrip())
     found: Exception = StorageError(f"{name} could not be read: {type(error).__name__}: {text}.")
     if missing:
@@ -310,13 +310,13 @@ def _no_server(chain: Sequence[BaseException], address: str, server: str = "") -
 
 
 def _cure(address: str) -> str:
-    """Return how to give the credentials of a storage."""
+    """Return how to set the credentials of a storage."""
     text = _CREDENTIALS.get(_store_of(address), "")
     return f"{text}." if text else ""
 
 
 def _store_of(address: str) -> str:
-    """Return the usual one of the schemes of a storage."""
+    """Return the usual scheme of a storage that has several."""
     scheme = scheme_of(address)
     return {"gcs": "gs", "s3a": "s3", "abfs": "az", "abfss": "az"}.get(scheme, scheme)
 
@@ -324,7 +324,7 @@ def _store_of(address: str) -> str:
 def _check_server(url: str, address: str) -> None:
     """Raise StorageError if the server of a storage cannot be reached.
 
-    Some packages would try again for a minute or more before they say so.
+    Some packages would retry for a minute or more before they raise an error.
     """
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
@@ -333,7 +333,7 @@ def _check_server(url: str, address: str) -> None:
     port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
-    except (OSError, UnicodeError) as error:  # UnicodeError: no valid name of a host
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         server = host if isinstance(error, socket.gaierror) else f"{host}:{port}"
         message = _no_server([error], address, server)
         raise StorageError(message or _unreachable(address, f"{server}: {error}")) from error
@@ -347,7 +347,7 @@ def _unreachable(address: str, reason: str) -> str:
 
 
 def _path(address: str) -> str:
-    """Return an address as its file system names it."""
+    """Return the path of an address in its file system."""
     if "::" in address or "\0" in address:
         raise StorageError(f"{shown(address)} is not a simple address: it must not contain '::'.")
     _, _, rest = address.partition("://")
@@ -357,7 +357,7 @@ def _path(address: str) -> str:
 def file_info(address: str) -> Entry | None:
     """Return the file or folder at an address; None if there is none.
 
-    A folder of http and https is an address that ends in a slash.
+    At http and https, an address that ends in a slash is a folder.
     """
     system = file_system(address)
     if scheme_of(address) in _HTTP:
@@ -382,7 +382,7 @@ _TAGS = ("ETag", "etag", "md5Hash", "generation", "content_md5", "Content-MD5")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created", "Last-Modified")
 
 _SETTLED_SECONDS = 60.0
-"""A file that changed more recently may change again without another time."""
+"""A file that changed more recently may change again with the same modification time."""
 
 
 def _version(info: dict[str, Any]) -> int:
@@ -418,7 +418,7 @@ def _seconds(value: Any) -> float | None:
 def entries(folder: str) -> list[Entry]:
     """Return the files and folders directly in a folder, sorted by name.
 
-    Only names of one plain component are returned; the caller decides on odd ones.
+    Only names of a single path component are returned; the caller checks unusual ones.
 
     Raises
     ------
@@ -448,7 +448,7 @@ def entries(folder: str) -> list[Entry]:
 
 
 def _plain_link(link: str) -> str:
-    """Return the name in a link of a web page; "" for a link that is no name of a file."""
+    """Return the file name in a link of a web page; "" for a link that is not one."""
     if "?" in link or "#" in link:
         return ""
     name = urllib.parse.unquote(link)
@@ -461,17 +461,19 @@ def glob_files(pattern: str, limit: int) -> list[str]:
     system = file_system(pattern)
     found = _attempt(lambda: _method(system, "glob", LISTING_SECONDS)(_path(pattern)), pattern)
     if len(found) > limit:
-        raise StorageError(f"{shown(pattern)} matches more than {limit:,} files. Give the folder.")
+        raise StorageError(
+            f"{shown(pattern)} matches more than {limit:,} files. Use the folder instead."
+        )
     return sorted(str(system.unstrip_protocol(name)) for name in found)
 
 
 def read(address: str, max_bytes: int) -> bytes:
-    """Return the content of a file, of which at most one byte more than `max_bytes` is fetched."""
+    """Return the content of a file; at most `max_bytes` + 1 bytes are fetched."""
     return read_range(address, 0, max_bytes + 1)
 
 
 def read_range(address: str, start: int, end: int) -> bytes:
-    """Return the bytes of a file from `start` up to `end`, fewer where it ends before."""
+    """Return the bytes of a file from `start` up to `end`, fewer if the file ends earlier."""
     if end <= start:
         return b""
     system = file_system(address)
@@ -488,7 +490,7 @@ def read_range(address: str, start: int, end: int) -> bytes:
         try:
             return bytes(_method(system, "cat_file")(path, start=start, end=end))
         except Exception:
-            # A range of an empty file, or behind the end of one, is an error for some storages.
+            # Some storages raise an error for a range of an empty file, or after the end of a file.
             if start >= int(_method(system, "info")(path).get("size") or 0):
                 return b""
             raise
@@ -497,7 +499,7 @@ def read_range(address: str, start: int, end: int) -> bytes:
 
 
 async def _http_head(system: Any, address: str) -> dict[str, Any]:
-    """Return what a web server says of a file, by HEAD or, where it refuses that, by GET."""
+    """Return a file's metadata from a web server, by HEAD or, if that is rejected, by GET."""
     session = await system.set_session()
     plain = {"Accept-Encoding": "identity"}
     url = system.encode_url(address)
@@ -519,7 +521,7 @@ def _http_info(address: str, answer: Any) -> dict[str, Any]:
 
 
 async def _http_get(system: Any, address: str, start: int, end: int) -> bytes:
-    """Read a range; a server without ranges sends the whole file, whose rest is not fetched."""
+    """Read a range; of a server that ignores ranges, only the start of the file is fetched."""
     session = await system.set_session()
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -553,17 +555,17 @@ def translated_errors(address: str) -> Iterator[None]:
 
 
 def open_file(address: str) -> BinaryIO:
-    """Open a file for reading anywhere in it; its parts are fetched when they are read."""
+    """Open a file for random access; its parts are fetched when they are read."""
     system = file_system(address)
     with translated_errors(address):
         return cast("BinaryIO", system.open(_path(address), "rb", block_size=1 << 22))
 
 
 def write(address: str, content: bytes | os.PathLike[str]) -> None:
-    """Write a file, replacing an existing one; stores of objects show it when it is whole."""
+    """Write a file, replacing an existing one; object stores show it only when complete."""
     system = file_system(address)
     path = _path(address)
-    # Elsewhere, a reader could see a part: the file is written beside its place and renamed.
+    # Elsewhere, a reader could see a part of it: it is written under another name and renamed.
     is_store = getattr(system, "async_impl", False)
     target = path if is_store else f"{path}.part-{random.getrandbits(48):012x}"
 
@@ -581,7 +583,7 @@ def write(address: str, content: bytes | os.PathLike[str]) -> None:
 
 
 def move(address: str, new_address: str) -> None:
-    """Rename a file; stores of objects copy it and delete the first."""
+    """Rename a file; object stores copy it and delete the original."""
     system = file_system(address)
     path, target = _path(address), _path(new_address)
     _attempt(lambda: system.mv(path, target), address)

@@ -1,7 +1,7 @@
-"""Names of files: local paths, and addresses such as ``s3://bucket/photos/cat.jpg``.
+"""File names: local paths, and addresses such as ``s3://bucket/photos/cat.jpg``.
 
-An address is text that begins with a scheme of two letters or more and ``://``, so no drive of
-Windows is one. Nothing is imported or fetched here.
+An address is text that begins with a scheme of two letters or more and ``://``, which excludes
+Windows drives. Nothing is imported or fetched here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _HTTP = ("http", "https")
 
 MEMBER = ".tar!"
-"""Between the name of a tar file and that of a file in it."""
+"""Separates the name of a tar file from that of a file in it."""
 
 _MEMBER = re.compile(r"(?s)(.+?\.tar)!(?:(\d{1,18})\+(\d{1,18})!)?(.+)", re.IGNORECASE)
 _SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*", re.DOTALL)
@@ -49,7 +49,7 @@ def _whole(address: str) -> tuple[str, str]:
 
 
 def undirected(name: str) -> str:
-    """Return an address without slashes at its end and without the query of a URL."""
+    """Return an address without trailing slashes and without the query of a URL."""
     if not is_address(name):
         return name
     whole, _ = _whole(name)
@@ -76,7 +76,7 @@ def parent(name: str) -> str:
 
 
 def join(root: str | os.PathLike[str] | None, path: str) -> str:
-    """Return a path or an address relative to a folder, as one from anywhere.
+    """Join a folder, local or at an address, and a path relative to it.
 
     ``..`` in a path never leads out of the bucket or the host of an address.
     """
@@ -100,13 +100,13 @@ def join(root: str | os.PathLike[str] | None, path: str) -> str:
 
 
 def shown(address: str) -> str:
-    """Return an address safe to print: without passwords and the query of a URL, which may sign."""
+    """Return an address safe to print: without passwords and queries, which may be signatures."""
     text = _SECRET.sub("", address) if scheme_of(address) in _HTTP else address
     return printable(text)
 
 
 def split_member(name: str) -> tuple[str, tuple[int, int] | None, str] | None:
-    """Return tar file, byte range (offset, size) if stated, and member; None for another name."""
+    """Return tar file, byte range (offset, size) if stated, and member; None for other names."""
     if MEMBER not in name.lower() or (match := _MEMBER.fullmatch(name)) is None:
         return None
     shard, offset, size, member = match.groups()
@@ -119,7 +119,7 @@ def member_address(shard: str, offset: int, size: int, member: str) -> str:
 
 
 def same_path(one: str, other: str) -> bool:
-    """Return whether two names are those of one folder or file."""
+    """Return whether two names are of the same folder or file."""
     if is_address(one) or is_address(other):
         return undirected(one) == undirected(other)
     return Path(one).resolve() == Path(other).resolve()
@@ -138,9 +138,9 @@ def absolute(folder: str) -> Path | str:
 
 
 def common_folder(folders: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the nearest folder that contains all, of which some are addresses.
+    """Return the nearest folder that contains all folders, some of which are addresses.
 
-    Also what each is below it; without one, None and the folders themselves.
+    Also return each folder's path relative to it; if there is none, None and the folders.
     """
     plain = [undirected(folder).rstrip("/") for folder in folders]
     starts = {folder[: folder.index("://") + 3] if is_address(folder) else "" for folder in plain}

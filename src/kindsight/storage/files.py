@@ -40,7 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 IN_FLIGHT = 32
-"""Requests at once: they wait for the storage rather than compute."""
+"""Number of concurrent requests; they mostly wait for the storage."""
 
 MAX_COPIED_BYTES = 1 << 33
 """Limit of a file that is copied to a temporary file: 8 GiB."""
@@ -48,10 +48,10 @@ MAX_COPIED_BYTES = 1 << 33
 _CHUNK = 1 << 24
 
 _MAX_CACHED_ENTRIES = 100_000
-"""Largest listing of a folder that is cached."""
+"""Limit of entries of a folder's listing that is cached."""
 
 _LISTED_FROM = 200
-"""A folder is listed if this many of its files are asked for, rather than asking for each."""
+"""With at least this many files of a folder, it is listed instead of requesting each file."""
 
 
 def is_file(name: str) -> bool:
@@ -88,7 +88,7 @@ def _denied(address: str, error: OSError) -> StorageError:
 
 
 class _Listings:
-    """Listings of folders while one dataset is opened, which asks for some of them repeatedly."""
+    """Listings of folders while a dataset is opened, which needs some of them repeatedly."""
 
     lock = threading.Lock()
     users = 0
@@ -97,7 +97,7 @@ class _Listings:
 
 @contextmanager
 def cached_listings() -> Iterator[None]:
-    """List each folder at an address once while the block runs."""
+    """List each folder at an address only once within the block."""
     with _Listings.lock:
         _Listings.users += 1
     try:
@@ -112,7 +112,7 @@ def cached_listings() -> Iterator[None]:
 def entries_in(folder: str) -> list[Entry]:
     """Return the files and folders directly in a folder at an address, sorted by name.
 
-    The versions of its files are remembered. Raises OSError if there is no such folder.
+    The versions of its files are stored. Raises OSError if there is no such folder.
     """
     from kindsight.storage.access import entries
     from kindsight.storage.versions import remember_folder
@@ -125,14 +125,14 @@ def entries_in(folder: str) -> list[Entry]:
     found = entries(folder)
     remember_folder(folder, [entry for entry in found if not entry.is_folder])
     with _Listings.lock:
-        # Large ones are walked once.
+        # Large folders are walked only once.
         if _Listings.users and len(found) <= _MAX_CACHED_ENTRIES:
             _Listings.of[key] = found
     return found
 
 
 def names_in(folder: str, *, folders: bool = True) -> list[str]:
-    """Return the names of all that is directly in a folder, or of its files alone, sorted.
+    """Return the names of files and folders directly in a folder, or of files only, sorted.
 
     Raises OSError if a folder cannot be listed, StorageError if a storage cannot be used.
     """
@@ -146,9 +146,9 @@ def names_in(folder: str, *, folders: bool = True) -> list[str]:
 
 
 def sizes(addresses: Sequence[str]) -> list[int | None]:
-    """Return the bytes of files, None for missing ones; and remember their versions.
+    """Return files' sizes in bytes, None for missing ones; store their versions.
 
-    Folders of which many files are asked for are listed instead.
+    If many files of a folder are wanted, the folder is listed instead.
     """
     found: list[int | None] = [None] * len(addresses)
     by_folder: dict[str, list[int]] = defaultdict(list)
@@ -179,7 +179,7 @@ def sizes(addresses: Sequence[str]) -> list[int | None]:
         try:
             entry = _info(addresses[row])
         except StorageError as error:
-            # Lists of links to many web servers have dead ones.
+            # Lists of links to many web servers contain dead links.
             if scheme_of(addresses[row]) not in web:
                 raise
             failures.append(error)
@@ -202,7 +202,7 @@ class LocalCopy:
     name : str
         The path or address.
     max_bytes : int
-        Limit of its size; DatasetError if it is larger.
+        Limit of its size; DatasetError if the file is larger.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class LocalCopy:
 
 
 def _safe(name: str) -> str:
-    """Return the ending of a name, by which the kind of a file is known."""
+    """Return the suffix of a name, by which readers recognise the file type."""
     ending = posixpath.splitext(base_name(name))[1]
     return ending if ending[1:].isalnum() and len(ending) < 12 else ""
 
@@ -259,12 +259,12 @@ def _copy(address: str, file: BinaryIO, max_bytes: int) -> None:
 
 
 def open_source(name: str) -> str | BinaryIO:
-    """Return what PyArrow opens: the local path, or an open file whose parts are fetched."""
+    """Return a source for PyArrow: the local path, or an open file whose parts are fetched."""
     if not is_address(name):
         return name
     from kindsight.storage.access import open_file
 
-    if scheme_of(name) in ("http", "https"):  # not every server sends parts of files
+    if scheme_of(name) in ("http", "https"):  # not every server supports byte ranges
         with io.BytesIO() as buffer:
             _copy(name, buffer, MAX_COPIED_BYTES)
             return io.BytesIO(buffer.getvalue())
@@ -277,11 +277,11 @@ def open_source(name: str) -> str | BinaryIO:
 
 
 def write_file(name: str, content: bytes | os.PathLike[str]) -> None:
-    """Write a file to a local path or an address; it is whole or absent.
+    """Write a file to a local path or an address, completely or not at all.
 
-    - `content`: the bytes, or a local file that is copied.
+    - `content`: the bytes, or a local file to copy.
 
-    Raises StorageError if the storage refuses it, OSError for a local path.
+    Raises StorageError if the storage rejects it, OSError for a local path.
     """
     if not is_address(name):
         with replacing(name) as temporary:
@@ -293,7 +293,9 @@ def write_file(name: str, content: bytes | os.PathLike[str]) -> None:
     from kindsight.storage import access
 
     if scheme_of(name) in ("http", "https"):
-        raise StorageError(f"{shown(name)}: web servers take no files. Use another storage.")
+        raise StorageError(
+            f"{shown(name)}: files cannot be written to web servers. Use another storage."
+        )
     try:
         access.write(name, content)
     except (PermissionError, FileNotFoundError) as error:
@@ -303,7 +305,7 @@ def write_file(name: str, content: bytes | os.PathLike[str]) -> None:
 def move_file(name: str, new_name: str) -> None:
     """Rename a file, replacing another; at an address, it may be copied and then deleted.
 
-    Raises StorageError if the storage refuses it, OSError for a local path.
+    Raises StorageError if the storage rejects it, OSError for a local path.
     """
     if not is_address(name):
         replace_file(Path(name), Path(new_name))
@@ -322,6 +324,6 @@ def check_local(name: str | os.PathLike[str], what: str) -> None:
     - `what`: the start of the message, such as ``"`out`"``.
     """
     text = os.fspath(name)
-    # A Path has one slash fewer.
+    # A Path of an address has one slash less.
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not os.path.lexists(text):
         raise SettingsError(f"{what} must be on a local disk; got {shown(text)}.")

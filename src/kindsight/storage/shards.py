@@ -1,4 +1,4 @@
-"""Tar files as folders of images: their indexes, made once and cached, and reading by range.
+"""Tar files as folders of images: indexes, which are cached, and reading by byte range.
 
 The index of a tar file is stored in the cache folder, named by the version of the file. In memory,
 it takes 24 bytes for each member.
@@ -29,24 +29,24 @@ __all__ = ["TEXT_ENDINGS", "DamagedShardError", "find_member", "open_shard", "re
 
 
 class DamagedShardError(DatasetError):
-    """A tar file that is compressed, damaged from its start, or none."""
+    """A file that is compressed, damaged from its start, or not a tar file."""
 
 
 TEXT_ENDINGS = (".cls", ".json", ".txt")
-"""Members whose content is in the index: labels and other facts of the images beside them."""
+"""Members whose content is in the index: labels and other metadata of the images."""
 
 _FORMAT = 1  # of the cached index
 _MAX_INDEX_BYTES = 1 << 30
 _MAX_CACHED_BYTES = 1 << 28  # of indexes in memory
 
-_REMOTE_CHUNK = 1 << 22  # a header between small images is cheaper to read with them
+_REMOTE_CHUNK = 1 << 22  # reading small images with the headers is cheaper
 _LOCAL_CHUNK = 1 << 14
 
 _Ranges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 class _RangeCache:
-    """Byte ranges of the members of the tar files used last: hash of the name, offset, size."""
+    """Byte ranges of the members of recently used tar files: hash of the name, offset, size."""
 
     lock = threading.Lock()
     ranges: OrderedDict[str, _Ranges] = OrderedDict()  # noqa: RUF012 (process-wide on purpose)
@@ -59,7 +59,7 @@ def open_shard(shard: str) -> TarIndex:
     Raises
     ------
     DatasetError
-        If there is no such file, or it is compressed or no tar file at all.
+        If there is no such file, it is compressed, or it is not a tar file.
     StorageError
         If it cannot be reached.
     """
@@ -75,7 +75,7 @@ def open_shard(shard: str) -> TarIndex:
 
 
 def find_member(shard: str, member: str) -> tuple[int, int] | None:
-    """Return the offset and the size of a member of a tar file; None if it has none."""
+    """Return the offset and the size of a member of a tar file; None if it is not in the file."""
     with _RangeCache.lock:
         ranges = _RangeCache.ranges.get(shard)
         if ranges is not None:
@@ -93,7 +93,7 @@ def find_member(shard: str, member: str) -> tuple[int, int] | None:
 
 
 def read_part(name: str, start: int, end: int) -> bytes:
-    """Return the bytes of a file from `start` up to `end`, fewer where it ends before.
+    """Return the bytes of a file from `start` up to `end`, fewer if the file ends earlier.
 
     Raises OSError, or StorageError for an address.
     """
@@ -107,7 +107,7 @@ def read_part(name: str, start: int, end: int) -> bytes:
 
 
 def _version(shard: str) -> tuple[int, str]:
-    """Return the size of a tar file, and what changes with its content; "" if unknown."""
+    """Return a tar file's size and its version, which changes with its content; "" if unknown."""
     if not is_address(shard):
         try:
             status = os.stat(shard)  # noqa: PTH116
@@ -131,7 +131,7 @@ def _version(shard: str) -> tuple[int, str]:
 def _cached_file(shard: str, version: str) -> Path | None:
     if not version:
         return None
-    from kindsight.cache.folder import Cache  # images that are not in tar files do without it
+    from kindsight.cache.folder import Cache  # not needed for other images
 
     name = shard if is_address(shard) else str(Path(shard).absolute())
     key = content_digest(f"{_FORMAT}\n{version}\n{name}")
@@ -146,8 +146,8 @@ def _indexed(shard: str, size: int) -> TarIndex:
         start = read(0, 512)
         if start[:2] == b"\x1f\x8b" or start.startswith((b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
             raise DamagedShardError(
-                f"{shown(shard)} is compressed, so that its images cannot be read one by one. "
-                "Images are compressed already: decompress the tar file."
+                f"{shown(shard)} is compressed: its images cannot be read one by one. "
+                "Decompress the tar file; images are compressed already."
             )
         chunk = _REMOTE_CHUNK if is_address(shard) else _LOCAL_CHUNK
         index = index_tar(read, size, lambda name: name.lower().endswith(TEXT_ENDINGS), chunk)
@@ -157,15 +157,15 @@ def _indexed(shard: str, size: int) -> TarIndex:
         raise DatasetError(f"Could not read {shown(shard)}: {error.strerror}.") from error
     if index.damage and not index.members:
         raise DamagedShardError(
-            f"{shown(shard)} is no tar file, or it is damaged: it {index.damage}."
+            f"{shown(shard)} is not a tar file or is damaged: it {index.damage}."
         )
     return index
 
 
 def _cache_ranges(shard: str, index: TarIndex) -> None:
-    """Hold the byte ranges of a tar file's members in memory; drop those not used for longest."""
+    """Cache the byte ranges of a tar file's members in memory; drop the least recently used."""
     keys = np.array([hash(member.name) for member in index.members], np.int64)
-    # Of two members of one name, the first is used.
+    # Of several members with one name, the first is used.
     keys, first = np.unique(keys, return_index=True)
     table = np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2)[first]
     ranges = keys, table[:, 0].copy(), table[:, 1].copy()
@@ -179,7 +179,7 @@ def _cache_ranges(shard: str, index: TarIndex) -> None:
 
 
 def _save(file: Path, index: TarIndex) -> None:
-    """Store an index; without space or rights, it is made again the next time."""
+    """Store an index; if that fails, it is created again the next time."""
     from kindsight.files import replacing
 
     names = "\0".join(member.name for member in index.members).encode("utf-8", "surrogateescape")

@@ -1,7 +1,7 @@
 """List the files in a tar archive with their byte ranges, without reading the files themselves.
 
-The formats are those of :mod:`tarfile` (ustar, GNU, pax). An archive is not trusted: sizes are
-bounded, links and devices are named and ignored, nothing is written.
+The formats are those of :mod:`tarfile` (ustar, GNU, pax). Archives are not trusted: sizes are
+limited, links and devices are reported and ignored, nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_MEMBERS = 2_000_000
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_TEXTS_BYTES = 1 << 28
-"""Limits of a file of metadata, and of all of an archive, whose contents are in the index."""
+"""Limits of a metadata file, and of all of an archive; their contents are in the index."""
 
 _MAX_NAME_BYTES = 1 << 16
 _MAX_PAX_BYTES = 1 << 20
@@ -43,7 +43,7 @@ _REASONS = {
 class Member(NamedTuple):
     """A file in an archive."""
 
-    name: str  # with ``/``, without ``./`` at its start
+    name: str  # with ``/``, without a leading ``./``
     offset: int  # of its first byte in the archive
     size: int  # bytes
 
@@ -53,11 +53,11 @@ class TarIndex:
     """The files in an archive."""
 
     members: list[Member] = field(default_factory=list)
-    # content of small files of metadata, by name
+    # content of small metadata files by name
     texts: dict[str, bytes] = field(default_factory=dict)
-    # name and reason of what is ignored
+    # names of ignored entries, and why
     ignored: list[tuple[str, str]] = field(default_factory=list)
-    damage: str = ""  # what is wrong with the archive, as a part of a sentence
+    damage: str = ""  # what is wrong with the archive: the predicate of a sentence
 
 
 @dataclass
@@ -74,7 +74,7 @@ class _Damaged(Exception):  # noqa: N818 (never leaves this module)
 
 
 class _Blocks:
-    """Reads small pieces of an archive, mostly in its order, in large ones."""
+    """Reads an archive in large blocks and returns small pieces, mostly in order."""
 
     def __init__(self, read: Callable[[int, int], bytes], chunk: int) -> None:
         self._read, self._chunk = read, chunk
@@ -93,11 +93,11 @@ def index_tar(
     is_text: Callable[[str], bool] = lambda name: False,
     chunk: int = 1 << 16,
 ) -> TarIndex:
-    """Return the files in an archive; after damage, those before it.
+    """Return the files in an archive; of a damaged one, those before the damage.
 
     - `read`: returns the bytes between two positions, fewer at the end.
     - `size`: bytes of the archive.
-    - `is_text`: whether the content of a file of this name is wanted.
+    - `is_text`: returns whether the content of a file of this name is wanted.
     - `chunk`: bytes to read at once.
     """
     walk = _Walk(_Blocks(read, chunk), size, is_text)
@@ -129,7 +129,7 @@ class _Walk:
             else:
                 position = self._entry(info, header, position)
         if header and len(header) < _BLOCK:
-            raise _Damaged("is cut off")
+            raise _Damaged("is truncated")
 
     def _extended(self, info: tarfile.TarInfo, position: int) -> int:
         """Read an extended header; return where the next header begins."""
@@ -145,7 +145,7 @@ class _Walk:
         return data + _padded(info.size)
 
     def _entry(self, info: tarfile.TarInfo, header: bytes, position: int) -> int:
-        """Add a file, or what is ignored; return where the next header begins."""
+        """Add a file or an ignored entry; return where the next header begins."""
         common, own, index = self._common, self._next, self.index
         self._next = _ExtendedHeader()
         sparse = info.type == tarfile.GNUTYPE_SPARSE
@@ -158,8 +158,8 @@ class _Walk:
         unknown = info.type not in tarfile.SUPPORTED_TYPES
         has_data = info.type in _REGULAR or sparse or unknown
         if has_data and data + size > self._size:
-            index.ignored.append((plain or name, "cut off"))
-            raise _Damaged(f"is cut off, within '{printable(name)}'")
+            index.ignored.append((plain or name, "truncated"))
+            raise _Damaged(f"is truncated within '{printable(name)}'")
         reason = _why_ignored(info.type, plain, own.sparse or common.sparse)
         if reason is not None:
             index.ignored.append((plain or name, reason))
@@ -174,7 +174,7 @@ class _Walk:
 
 def _parsed(header: bytes, position: int) -> tarfile.TarInfo:
     if len(header) < _BLOCK:
-        raise _Damaged("is cut off")
+        raise _Damaged("is truncated")
     try:
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, ArithmeticError):
@@ -188,7 +188,7 @@ def _content(blocks: _Blocks, data: int, size: int, limit: int, position: int) -
     """Return the data of an extended header."""
     content = blocks.get(data, size) if size <= limit else b""
     if len(content) < size:
-        raise _Damaged(f"is damaged at byte {position:,}" if size > limit else "is cut off")
+        raise _Damaged(f"is damaged at byte {position:,}" if size > limit else "is truncated")
     return content
 
 
@@ -214,12 +214,12 @@ def _read_pax(content: bytes, found: _ExtendedHeader, position: int) -> None:
 
 
 def _after_sparse(blocks: _Blocks, header: bytes, data: int) -> int:
-    """Return where the data of a sparse file of the old GNU format begin."""
+    """Return where the data of a sparse file in the old GNU format begin."""
     extended = header[482]
     while extended:
         block = blocks.get(data, _BLOCK)
         if len(block) < _BLOCK:
-            raise _Damaged("is cut off")
+            raise _Damaged("is truncated")
         extended, data = block[504], data + _BLOCK
     return data
 

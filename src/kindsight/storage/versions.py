@@ -1,7 +1,7 @@
-"""Versions of files at addresses, as the storage stated them when they were listed.
+"""Versions of files at addresses, as the storage stated them when the files were listed.
 
-By them, an unchanged file is recognised without a request. They are those of the last time that a
-dataset was opened in this process.
+They show without a request that a file is unchanged. They are from the last time that a dataset was
+opened in this process.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class _Known:
 
 
 def remember_folder(folder: str, files: Sequence[Entry]) -> None:
-    """Remember the versions of all files of a folder, in place of those known before."""
-    # Python's own hash: it differs from process to process, and nothing of it is stored.
+    """Store the versions of all files of a folder, replacing earlier ones."""
+    # Python's hash: it differs between processes, but it is not stored on disk.
     names = np.array([hash(file.name) for file in files], np.int64)
     order = np.argsort(names)
     sizes = np.array([file.size for file in files], np.int64)[order]
@@ -42,7 +42,7 @@ def remember_folder(folder: str, files: Sequence[Entry]) -> None:
 
 
 def remember(address: str, file: Entry | None) -> None:
-    """Remember the version of one file; None if it does not exist."""
+    """Store the version of one file; None if it does not exist."""
     with _Known.lock:
         if file is None:
             _Known.single.pop(address, None)
