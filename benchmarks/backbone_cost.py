@@ -1,8 +1,9 @@
 """Measure how long backbones take per image, relative to EfficientNet-Lite0, and their parity.
 
-Each backbone is built with random weights, which take the same time as others, and run by LiteRT on
-one image after another, on one thread. The runs of all backbones alternate, so that a change in
-the machine's speed affects all of them; the median counts. Prints a table, or JSON with --json::
+Each backbone is built with random weights, which take the same time as pretrained ones, and run by
+LiteRT on one image after another, on one thread. The runs of all backbones alternate, so that a
+change in the machine's speed affects all of them; the median is reported. Prints a table, or JSON
+with --json::
 
     python benchmarks/backbone_cost.py
     python benchmarks/backbone_cost.py --only dinov2-small:126 vit-small-patch16:224
@@ -30,7 +31,7 @@ DEFAULT = (
 
 
 def build(name: str, size: int, cache: str | None) -> tuple[Interpreter, float]:
-    """Return an interpreter of a backbone and how far Keras and LiteRT differ."""
+    """Return an interpreter of a backbone and the difference between Keras and LiteRT."""
     files = ensure_backbone(name, (size, size), Cache(cache).folder(), weights="none")
     record = json.loads(Path(files.tflite).with_suffix(".json").read_text())
     return Interpreter(files.tflite), float(record["difference"])

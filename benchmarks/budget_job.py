@@ -9,7 +9,7 @@ process with an empty cache: ``budget``, ``ImageClassifier(budget="10m")``; ``ke
 in eight lines of Keras with dropout, trained for the same time at the images' own size (at most 96
 pixels); ``frozen``, the default; and ``scratch``, ``small-cnn`` with the preset ``modern``, with as
 many epochs as fit. Test images are those of a ``test`` folder, or a stratified quarter.
-``--budget 2m`` is a short form; ``--only`` selects jobs. Results are stored in ``--results``, so
+``--budget 2m`` is a short version; ``--only`` selects jobs. Results are stored in ``--results``, so
 that jobs can run at different times. Measure on an idle machine.
 """
 
@@ -79,7 +79,7 @@ def load(data: Path, limit: int | None) -> tuple[Any, Any]:
 
 
 def measure(job: str, train: Any, test: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one classifier; return its test accuracy, the seconds, and what was trained."""
+    """Train one classifier; return its test accuracy, the seconds, and the kind of model."""
     from kindsight import ImageClassifier
     from kindsight.training.frozen.settings import parse_budget
 
@@ -104,7 +104,7 @@ def measure(job: str, train: Any, test: Any, options: argparse.Namespace) -> dic
 
 
 def train_keras(train: Any, test: Any, seconds: float, seed: int) -> tuple[float, str]:
-    """Train a plain CNN for some seconds, images decoded before; return its test accuracy."""
+    """Train a plain CNN on decoded images for a given time; return its test accuracy."""
     import keras
 
     from kindsight.dataset.properties import typical_sides
@@ -126,7 +126,7 @@ def train_keras(train: Any, test: Any, seconds: float, seed: int) -> tuple[float
     until, epochs = time.monotonic() + seconds, 0
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-        """Ends the training when the time is over."""
+        """Ends the training when the time is up."""
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.model.stop_training = time.monotonic() >= until

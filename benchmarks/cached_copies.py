@@ -1,8 +1,8 @@
-"""Compare transfer training with ``--cached-copies`` and without, in accuracy and time.
+"""Compare accuracy and time of transfer learning with and without ``--cached-copies``.
 
 Whole processes, in turns, each with its own cache: the upper layers of EfficientNet-Lite0 are
 trained for ten epochs on augmented images, on cached activations of a few copies per image or
-on new copies in every epoch. A fifth of the images is the test split, the same for both.
+on new copies in every epoch. The test split, a fifth of the images, is the same for both.
 
 Examples
 --------

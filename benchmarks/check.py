@@ -5,10 +5,10 @@ Example::
     python benchmarks/check.py --data cats-dogs/ --data sign-digits/ \
         --rivals-python ../kindsight-rivals/bin/python
 
-Both check the same folders in turns, as whole processes with nothing cached: each folder, and a
+Both check the same folders in turns, as whole processes with empty caches: each folder, and a
 copy of it with planted faults. Their findings are compared by issue and image. Then kindsight
 checks an eighth, a quarter, a half and all of many generated images: time should grow in
-proportion, memory hardly. Measure on an idle machine; cleanvision (AGPL) belongs only in the
+proportion, memory hardly at all. Measure on an idle machine; cleanvision (AGPL) belongs only in the
 rivals' environment (rivals/README.md).
 """
 

@@ -6,11 +6,11 @@ Example::
     python benchmarks/check_job.py --rows 100000 --kind frames --work /tmp/frames
     python benchmarks/check_job.py --hashes 10000000
 
-No image is generated, only what is measured of one: numbers, a small grey version of clouds at
-every scale, its perceptual hash; features follow from the hash. Measurements are read from the
+No images are generated, only their measurements: numbers, a small grey image of clouds at every
+scale, and its perceptual hash. Features are derived from the hash. Measurements are read from the
 cache, all checks run (with features and out-of-fold predictions, which are generated), the report
 is written, and the images are split with near-duplicates in groups. The kinds are ``ordinary`` (of
-a hundred images, one is a re-encoded copy and one a shifted one), ``frames`` (scenes of a hundred
+a hundred images, one is a re-encoded copy and one a shifted copy), ``frames`` (scenes of a hundred
 frames), ``alike`` (all images show one scene) and ``blank`` (half of the images are blank).
 
 ``--hashes`` times the search for similar hashes alone. The last line of the output is JSON: seconds
@@ -143,7 +143,7 @@ def generate(kind: str, count: int, cache: Cache) -> ImageDataset:
 
 
 class Vectors:
-    """Features that follow from the hashes of images."""
+    """Features derived from the hashes of images."""
 
     def __init__(self, hashes: np.ndarray) -> None:
         self._hashes = hashes
@@ -161,7 +161,7 @@ class Vectors:
 
 
 def out_of_fold(dataset: ImageDataset) -> OutOfFoldPredictions:
-    """Return generated predictions: right, but for one in a hundred."""
+    """Return generated predictions: all correct, except for one in a hundred."""
     random, targets = np.random.default_rng(5), dataset.targets
     probabilities = random.uniform(0, 0.02, (len(targets), CLASSES))
     wrong = random.random(len(targets)) < 0.01
@@ -213,7 +213,7 @@ def check(kind: str, count: int, work: Path, ignored: Collection[str]) -> dict[s
 
 
 def search(count: int) -> dict[str, object]:
-    """Search for similar hashes, which have nothing in common."""
+    """Search for similar hashes among unrelated ones."""
     stages, random = Stages(), np.random.default_rng(0)
     hashes = random.integers(0, 2**63, count, dtype=np.uint64) << np.uint64(1)
     others = random.integers(0, 2**63, count, dtype=np.uint64) << np.uint64(1)

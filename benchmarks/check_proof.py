@@ -8,7 +8,7 @@ Example::
 (:mod:`planted_data`), and on copies with swapped labels. *Recall* is the fraction of planted items
 that the check finds, *precision* the fraction of its findings that were planted.
 
-Real images have duplicates, blurred images and wrong labels of their own. Findings in the original
+Real datasets already contain duplicates, blurred images and wrong labels. Findings in the original
 folder are therefore excluded from precision and counted in a note. Use seeds on which no threshold
 was tuned.
 """

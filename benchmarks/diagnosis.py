@@ -5,13 +5,13 @@ Example::
     python benchmarks/diagnosis.py --cats-dogs DIR --sign-digits DIR --folder runs-of-diagnosis/
 
 Trains every case of ``diagnosis_cases.py`` on its own random images, and diagnoses the runs. The
-right finding must come first in at least 90% of the faulty ones; all healthy ones together may
-have one finding at most. The run folders stay in ``--folder``: a second call diagnoses them again
+correct finding must come first in at least 90% of the faulty ones; all healthy ones together may
+have at most one finding. The run folders stay in ``--folder``: a second call diagnoses them again
 without training.
 
 Thresholds were chosen on ``--seeds tuning``; ``--seeds proof`` (the default) has other images and
-other random numbers. What was changed after these runs were inspected was measured on
-``--seeds second-proof``. The solar cells come from the package ``elpv-dataset``.
+other random numbers. Changes made after these runs were inspected were measured on ``--seeds
+second-proof``. The solar cells come from the package ``elpv-dataset``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train what is missing, judge all, and print the result."""
+    """Train missing runs, judge all, and print the result."""
     options = parse()
     cases = [case for case in CASES if not options.only or options.only in case.name + case.kind]
     if options.part:
@@ -72,7 +72,7 @@ def run_folder(case: Case, folder: Path, options: argparse.Namespace) -> Path:
 
 
 def train(case: Case, folder: Path, options: argparse.Namespace) -> None:
-    """Lay out the images of a case and train, unless that was done before."""
+    """Write the images of a case and train, unless both exist."""
     from kindsight.runs.train import TrainSettings
     from kindsight.runs.train import train as train_run
 
@@ -149,7 +149,7 @@ def all_images(name: str, options: argparse.Namespace) -> dict[str, list[tuple[s
 
 
 def wrapped_model(size: int, folder: Path) -> Path:
-    """Write a user's network: a backbone that scales pixels itself, behind another Rescaling."""
+    """Write a user's network: a backbone that scales pixels itself, after another Rescaling."""
     path = folder / f"wrapped-{size}.keras"
     if path.exists():
         return path

@@ -1,6 +1,6 @@
 """Trainings with a deliberate fault, and healthy ones, for ``diagnosis.py``.
 
-Every case is a mechanism by which users arrive at a problem: options of ``kindsight train``, or
+Every case is a way in which users get into a problem: options of ``kindsight train``, or
 images prepared in the wrong way. A healthy case follows the documentation: a frozen head; or a
 network trained with augmentation until early stopping, with a falling learning rate; on clean data
 with at least 100 validation images.
@@ -25,7 +25,7 @@ CATS, SIGNS, CELLS = "cats-dogs", "sign-digits", "elpv"
 
 @dataclass
 class Images:
-    """Images to be laid out: label and pixels, or a file to copy, by relative path."""
+    """Images to write: label and pixels, or a file to copy, by relative path."""
 
     files: dict[str, Path | Any]
 
@@ -134,7 +134,7 @@ def offline_copies(per_image: int, test_fraction: float) -> Change:
 
 
 def sources(of_first: Callable[[Any], Any]) -> Change:
-    """Return a change that saves the images of the first class in another way."""
+    """Return a change that saves the images of the first class differently."""
 
     def change(images: Images, rng: np.random.Generator) -> Images:
         found = dict(images.files)

@@ -1,4 +1,4 @@
-"""Measure where saliency maps are on composed photographs, and whether they depend on the weights.
+"""Measure where saliency maps point on composed photographs, and if they depend on the weights.
 
     python benchmarks/explain.py measure --data cats-dogs/ --run runs/frozen --run runs/transfer
     python benchmarks/explain.py randomise --data cats-dogs/ --run runs/frozen
@@ -9,13 +9,13 @@
 `measure` composes the validation images of a run four to an image: one of a class, three of other
 classes, whose class is explained. A map hits if its sum is largest in the quarter of the explained
 class (as in M. Boehle, M. Fritz, B. Schiele, "Convolutional dynamic alignment networks for
-interpretable classifications", CVPR 2021). It prints, for each run and method, the share of hits,
-the mean share of the map in that quarter, and whether the target of 80% hits is met.
+interpretable classifications", CVPR 2021). It prints, for each run and method, the fraction of
+hits, the mean fraction of the map in that quarter, and whether the target of 80% hits is met.
 
-A network that was trained from scratch on single photographs knows none in a quarter of an image.
-`compose` writes images to train it on: a photograph in each of the four quarters in turn, other
-photographs, of none of the classes, in the remaining three. `measure` recognises the run of such
-images, and takes its validation images as they are.
+A network that was trained from scratch on single photographs does not recognise one in a quarter of
+an image. `compose` writes images to train it on: a photograph in each of the four quarters in turn,
+other photographs, of none of the classes, in the remaining three. `measure` detects a run on such
+images, and uses its validation images unchanged.
 
 `randomise` is the test of J. Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018: the
 values of each weight tensor are shuffled, and the map of the same image and class compared by
@@ -60,7 +60,7 @@ def tiled(tiles: Sequence[Any], size: tuple[int, int]) -> Any:
 def compose(
     rows: list[Any], root: Path, size: tuple[int, int], random: Any
 ) -> tuple[Any, str, int]:
-    """Return an image of four, the class explained, and its quarter."""
+    """Return an image composed of four, the explained class, and its quarter."""
     classes = sorted({row.label for row in rows})
     chosen, quarter = classes[int(random.integers(len(classes)))], int(random.integers(4))
     tiles = []
@@ -187,7 +187,7 @@ def randomise(run: str, options: argparse.Namespace) -> bool:
 
 
 def write_composed(options: argparse.Namespace) -> bool:
-    """Write each photograph in each quarter of an image, beside photographs of other data."""
+    """Write each photograph in each quarter of an image, with photographs of other data."""
     from kindsight.dataset import ImageDataset
     from kindsight.explain.overlay import encode
 

@@ -1,12 +1,12 @@
-"""Measure every export of a run on the same image files, beside Keras and bare LiteRT.
+"""Compare every export of a run with Keras and bare LiteRT on the same image files.
 
     python benchmarks/export.py RUN IMAGES
     python benchmarks/export.py RUN IMAGES --to litert,onnx --repeats 5 --json export.json
 
 RUN is exported to a temporary folder first. Each repeat starts one process for each runtime, in
 turns, which reads and resizes the files with kindsight and runs them: one after the other, then
-all at once. `model.predict` is Keras with the bundle's own file; bare LiteRT is its interpreter on
-one thread, on the bundle's own file. The cold start is a process that predicts one image.
+all at once. `model.predict` is Keras with the bundle's file; bare LiteRT is its interpreter on one
+thread, with the bundle's file. The cold start is a process that predicts one image.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def measure(
 
 
 def tables(found: dict[str, dict[str, list[float]]], formats: Sequence[str]) -> list[Section]:
-    """Return a table for each figure: every format beside Keras, and beside bare LiteRT."""
+    """Return a table for each figure: every format compared with Keras and with bare LiteRT."""
     sections = []
     for title, figure, unit, rival in (
         ("One image, from the file to probabilities", "one", "ms", KERAS),

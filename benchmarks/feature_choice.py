@@ -5,7 +5,7 @@ end of stages 2 to 7, the standard deviation and extremes of the row and column 
 of the last feature map. Each configuration is scored by the test accuracy of the head that
 :func:`kindsight.training.frozen.select_head.fit_head` fits to its columns: five folds of a folder,
 four splits of the solar cells with a quarter for testing, as in ``accuracy_job.py``. The head is
-selected on the training split alone.
+selected on the training split only.
 
 Examples
 --------
@@ -163,7 +163,7 @@ def choose_columns(
     Parameters
     ----------
     layout : FeatureLayout
-        Of all columns.
+        Layout of all columns.
     stages : sequence of int
     statistics : sequence of str
     """

@@ -1,6 +1,6 @@
 """Time the unavoidable work of training and prediction: reading images and running the network.
 
-Each runs alone on all cores in two variants, of which the faster one counts. Prints the seconds as
+Each runs alone on all cores in two variants, the faster of which is reported. Prints the seconds as
 one line of JSON, without the start of Python and the import of libraries.
 """
 

@@ -62,7 +62,7 @@ def hold_out(
 def lay_out(classes: Classes, target: Path) -> Path:
     """Copy images into class folders below `target`, and return it.
 
-    Copies, because kindsight refuses links that lead out of the data folder.
+    Copies, because kindsight rejects links that lead out of the data folder.
     """
     for name, files in classes.items():
         folder = target / name

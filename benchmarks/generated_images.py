@@ -1,6 +1,6 @@
 """Generate many images: frames of videos, small images and photographs that are all different.
 
-The seed and the number of an image determine it. All kinds are labelled with as many classes.
+The seed and the number of an image determine it. All kinds have the same number of classes.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Pixels = np.ndarray
 def frame(number: int, seed: int = 0) -> Pixels:
     """Return a frame of a track of :data:`FRAMES`, uint8 (side, side, 3), 20 to 60 pixels.
 
-    A track is one object on one background. From frame to frame the camera comes nearer (the frame
+    A track is one object on one background. From frame to frame, the camera comes closer (the frame
     grows from 20 to 60 pixels), trembles by up to 2% of the side, turns by up to 2 degrees and
-    changes its exposure by up to 10%; each frame has noise of its own.
+    changes its exposure by up to 10%; each frame has different noise.
     """
     track, step = divmod(number, FRAMES)
     scene = _scene(np.random.default_rng([seed, 1, track]), track % CLASSES)
@@ -57,13 +57,13 @@ def frame(number: int, seed: int = 0) -> Pixels:
 
 
 def unrelated(number: int, seed: int = 0) -> Pixels:
-    """Return an image of a scene of its own, uint8 (side, side, 3), 40 to 64 pixels."""
+    """Return an image of a unique scene, uint8 (side, side, 3), 40 to 64 pixels."""
     random = np.random.default_rng([seed, 3, number])
     return _photograph(_scene(random, number % CLASSES), int(random.integers(40, 65)), random)
 
 
 def photograph(number: int, seed: int = 0) -> Pixels:
-    """Return an image of a scene of its own, uint8 (600, 800, 3), with grain at every scale."""
+    """Return an image of a unique scene, uint8 (600, 800, 3), with grain at every scale."""
     random = np.random.default_rng([seed, 5, number])
     scene = _scene(random, number % CLASSES)
     large = cv2.resize(scene, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -105,7 +105,7 @@ def write_images(kind: str, folder: Path, count: int, seed: int = 0) -> None:
 def write_links(kind: str, folder: Path, count: int, different: int, seed: int = 0) -> None:
     """Write `different` files of a kind, and hard links to them until there are `count`.
 
-    Each link has a name of its own in the class folder of its file.
+    Each link has a unique name in the class folder of its file.
     """
     write_images(kind, folder, min(count, different), seed)
     originals = sorted(path for path in folder.glob("*/*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Compare kindsight's ImageDataGenerator with Keras's own and with other libraries.
+"""Compare kindsight's ImageDataGenerator with Keras's and with other libraries.
 
 Example::
 

@@ -43,7 +43,7 @@ def kindsight() -> Epochs:
 
 
 def keras() -> Epochs:
-    """Yield batches of Keras's own generator."""
+    """Yield batches of Keras's generator."""
     from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
     return _generator(ImageDataGenerator)

@@ -1,13 +1,13 @@
-"""Draw "glyphs": letters and digits in many fonts, which no pretrained network has seen.
+"""Draw "glyphs": letters and digits in many fonts, which no pretrained backbone was trained on.
 
 Example::
 
     python benchmarks/glyphs.py glyphs/
 
 writes ``train`` and ``test`` class folders: 36 classes, 20,000 and 4,000 images of 32 pixels. The
-fonts are those that Matplotlib and OpenCV bring; the test images are of other fonts than the
-training images. Each glyph is turned, sheared, scaled and blurred, on a noisy ground, and half of
-the images are inverted. The seed determines every pixel.
+fonts are those of Matplotlib and OpenCV; test images have other fonts than training images. Each
+glyph is rotated, sheared, scaled and blurred, on a noisy background, and half of the images are
+inverted. The seed determines every pixel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ENLARGED = 4
 
 
 @dataclass(frozen=True)
-class _Look:
+class _GlyphParameters:
     """The random numbers of an image."""
 
     angle: float  # degrees
@@ -59,8 +59,8 @@ class _Look:
     ink: float
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> _Look:
-        """Return random numbers; half of the images have a ground lighter than the ink."""
+    def draw(cls, random: np.random.Generator) -> _GlyphParameters:
+        """Return random numbers; half of the images have a background lighter than the glyph."""
         dark, light = random.uniform(0, 90), random.uniform(150, 255)
         ground, ink = (dark, light) if random.random() < 0.5 else (light, dark)
         return cls(
@@ -72,7 +72,7 @@ class _Look:
 
 def draw_glyph(character: str, font: str, random: np.random.Generator) -> np.ndarray:
     """Return an image of a character, uint8 (32, 32, 3)."""
-    mask, look = _mask(character, font), _Look.draw(random)
+    mask, look = _mask(character, font), _GlyphParameters.draw(random)
     big = SIDE * ENLARGED
     scale = look.scale * big / max(mask.shape)
     turn = np.deg2rad(look.angle)
@@ -95,7 +95,7 @@ def draw_glyph(character: str, font: str, random: np.random.Generator) -> np.nda
 
 
 def _mask(character: str, font: str) -> np.ndarray:
-    """Return a glyph in white on black, cut to its box, uint8 (height, width)."""
+    """Return a glyph in white on black, cropped to its bounding box, uint8 (height, width)."""
     canvas = np.zeros((200, 200), np.uint8)
     if font.isupper() or "_" in font:
         face = getattr(cv2, f"FONT_HERSHEY_{font}")
@@ -125,7 +125,7 @@ def _images(count: int, fonts: Sequence[str], seed: int) -> Iterator[tuple[str, 
 def write_glyphs(
     folder: Path, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES, seed: int = 0
 ) -> Path:
-    """Write ``train`` and ``test`` class folders, if they are not there; return the folder."""
+    """Write ``train`` and ``test`` class folders unless they exist; return the folder."""
     for split, count, fonts in (("train", train, TRAIN_FONTS), ("test", test, TEST_FONTS)):
         done = folder / f"{split}-{count}-{seed}.done"
         if done.exists():

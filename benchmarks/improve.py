@@ -1,4 +1,4 @@
-"""Improve a plain small CNN, with and without its kind of model, and a run that is healthy.
+"""Improve a plain small CNN, as a small CNN and by any model, and a healthy run.
 
 Example::
 
@@ -45,7 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def trained(options: argparse.Namespace, name: str, settings: dict[str, Any]) -> Path:
-    """Return a finished run, trained now unless it is there."""
+    """Return a finished run; train it unless it exists."""
     from kindsight.runs.train import TrainSettings, train
 
     folder = options.runs / name

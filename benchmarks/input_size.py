@@ -1,4 +1,4 @@
-"""Compare the input size that is chosen for small images with the backbone's own.
+"""Compare the input size that is chosen for small images with the backbone's default.
 
 Each training is a whole process with its own cache, which has only the built backbones, so that
 features are computed. Both are tested on the same images; the difference of their accuracies has a

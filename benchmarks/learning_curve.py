@@ -1,13 +1,13 @@
-"""Prove the learning curve: from half of the images, predict the accuracy with all of them.
+"""Verify the learning curve: predict the accuracy with all images from half of them.
 
-Each case splits a dataset at random into a pool and test images. The curve sees one half of the
-pool only. Its 90% interval for the accuracy with the whole pool is compared with the accuracy that
-a head, selected and fitted to the whole pool, has on the test images. The target: inside in at
-least 16 of 20 cases. The accuracy is itself measured on a finite number of test images, so the
-interval of `LearningCurve.accuracy(images, held_out)` includes their noise; the count without it is
-printed, too.
+Each case splits a dataset at random into a pool and test images. The curve is fitted to one half of
+the pool. Its 90% interval for the accuracy with the whole pool is compared with the accuracy that a
+head, selected and fitted to the whole pool, has on the test images. The target: within the interval
+in at least 16 of 20 cases. The accuracy is itself measured on a finite number of test images, so
+the interval of `LearningCurve.accuracy(images, held_out)` includes their noise; the count without
+it is printed, too.
 
-The constants of the fit were chosen on splits with seeds from 100 on.
+The constants of the fit were chosen on splits with seeds from 100.
 
 Examples
 --------

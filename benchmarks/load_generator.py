@@ -1,11 +1,11 @@
-"""Send image files to a server over keep-alive connections, and time every answer.
+"""Send image files to a server over keep-alive connections, and time every response.
 
     python benchmarks/load_generator.py http://127.0.0.1:8000/v1/predict IMAGE... --clients 8
 
-Every client is a thread with one connection, which sends its next request when it has the answer to
-the last one. The requests are prepared beforehand. The last line of the output is JSON: requests
-per second, latencies, the processor time that this process used, and the distinct answers to every
-file. It imports the standard library alone.
+Every client is a thread with one connection, which sends its next request when it has the response
+to the last one. The requests are prepared beforehand. The last line of the output is JSON: requests
+per second, latencies, the processor time that this process used, and the distinct responses to
+every file. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def request(url: str, file: Path, form: str) -> bytes:
 
 
 class Connection:
-    """A keep-alive connection, with as little work per answer as possible."""
+    """A keep-alive connection, with as little work per response as possible."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -54,7 +54,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: bytes) -> tuple[int, bytes]:
-        """Send a request; return the status and the body of the answer."""
+        """Send a request; return the status and the body of the response."""
         self._socket.sendall(message)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -88,7 +88,7 @@ class Load:
         Whole requests; client number c starts with number c.
     clients : int
     warm, seconds : float
-        Seconds that are not counted, then those that are.
+        Seconds of warm-up, which are not counted, and of the measurement.
     """
 
     def __init__(

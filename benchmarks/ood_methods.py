@@ -1,13 +1,14 @@
-"""Compare out-of-distribution scores on frozen features by the foreign images they refuse.
+"""Compare out-of-distribution scores on frozen features by the foreign images they reject.
 
     python benchmarks/ood_methods.py DATA [--cifar10 FOLDER] [--seeds 1] [--tune]
 
 DATA has the folders ``cats-dogs`` and ``sign-digits``; the solar cells come from ``elpv-dataset``.
 Each dataset is split into 75% for training and 25% known test images; foreign are the images of the
 others, noise, plain and text images, and, for sign-digits (CIFAR-10 with ``--tune``), those of two
-classes left out. For every method it prints the known test images kept, and the lowest and the mean
-fraction of a kind of foreign images refused, at the thresholds that keep 95% and 99% of the known
-test images (``exact``) or of out-of-fold images (``kindsight``, whose threshold is no test's).
+classes left out. For every method it prints the fraction of known test images kept, and the lowest
+and the mean fraction of foreign images of a kind rejected, at the thresholds that keep 95% and 99%
+of the known test images (``exact``) or of out-of-fold images (``kindsight``, whose threshold is no
+test's).
 
 Settings were chosen with ``--tune`` on CIFAR-10 alone.
 """
@@ -176,7 +177,7 @@ def methods(features: Any, targets: Any) -> Callable[[Any], dict[str, Any]]:
 
 
 def measure(known: Any, train: Any, foreign: Any, layout: Any, seed: int) -> dict[str, list[float]]:
-    """Return, for each method, kept, lowest and mean refused at both thresholds."""
+    """Return, for each method, fractions kept and rejected (lowest, mean) at both thresholds."""
     from sklearn.model_selection import StratifiedKFold
 
     from kindsight.training.held_out import HeldOutPredictions

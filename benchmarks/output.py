@@ -45,7 +45,7 @@ IDLE_LOAD = 0.5
 class Target:
     """The limit for a row: a relation of :data:`RELATIONS` and a value.
 
-    `of` says what is limited: kindsight's figure (in the row's unit) or its ratio to the rival's.
+    `of` states what is limited: kindsight's figure (in the row's unit) or its ratio to the rival's.
     """
 
     relation: str
@@ -210,7 +210,7 @@ def markdown(section: Section) -> str:
 
 
 def verdict(sections: Sequence[Section]) -> str:
-    """Return how many targets are met, and the names of the rows that miss theirs."""
+    """Return how many targets are met, and the names of the rows that miss them."""
     rows = [row for section in sections for row in section.rows if row.met is not None]
     missed = [row.what for row in rows if not row.met]
     text = f"{len(rows) - len(missed)} of {len(rows)} targets met"

@@ -1,12 +1,12 @@
-"""Measure the cold start of the light runtime beside bare LiteRT: one image in a new process.
+"""Compare the cold start of the light runtime with bare LiteRT: one image in a new process.
 
     python benchmarks/predict.py RUN IMAGE
     python benchmarks/predict.py RUN IMAGE --repeats 15 --json predict.json
 
 Each repeat starts one process of each kind in turns: bare LiteRT (Pillow reads and resizes the
 image, LiteRT runs the network, NumPy computes the softmax), kindsight.Predictor, and the command
-`kindsight predict`. Imports alone are measured in the same way. The label must be the same in all
-of them; the probabilities differ since Pillow resizes by other rules.
+`kindsight predict`. Imports alone are measured in the same way. The label must be the same in all;
+the probabilities differ because Pillow resizes differently.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Kill a worker, and cut off a node, in the middle of a measurement on Ray; compare its results.
+"""Kill a worker, or disconnect a node, during a measurement on Ray; compare the results.
 
     python benchmarks/ray_failures.py [--images 2000]
 
 Images are measured as `kindsight check` does it, by two workers. Printed for each failure: whether
-all results are those of this process, to the bit, and how many images were measured more than once.
-A node is a second raylet in a network namespace of its own, which needs root and Linux's `ip`; its
-link is set down. Nothing else of the machine is changed.
+all results are bit-identical to those of this process, and how many images were measured more than
+once. A node is a second raylet in a separate network namespace, which needs root and Linux's `ip`;
+its link is taken down. Nothing else on the machine is changed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CountingMeasurer:
         self._cost = cost
 
     def read(self, digest: str, data: bytes) -> MeasuredImage:
-        """Measure an image, once more or for the first time."""
+        """Measure an image and record that."""
         with self._file.open("a") as file:
             file.write(f"{digest}\n")
         time.sleep(self._cost)
@@ -68,7 +68,7 @@ class CountingMeasurer:
         return unreadable(digest, b"", error)
 
     def collected(self) -> list[Any]:
-        """Return nothing: measurements are all."""
+        """Return nothing: there are only measurements."""
         return []
 
 
@@ -132,7 +132,7 @@ def kill_worker(children_of: int) -> None:
 
 @contextlib.contextmanager
 def two_nodes() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Start a cluster of two nodes of one core; yield its address and what cuts off the second."""
+    """Start a cluster of two one-core nodes; yield its address and what disconnects the second."""
     name = f"ks{os.getpid() % 100_000}"
     folder = tempfile.mkdtemp(prefix="ks", dir="/tmp")  # the path of a socket must be short
     port = 20_000 + os.getpid() % 10_000
@@ -171,7 +171,7 @@ def two_nodes() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def can_cut_nodes() -> bool:
-    """Return whether this process may make network namespaces."""
+    """Return whether this process may create network namespaces."""
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     name = f"kst{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Measure the feature pass of a training on Ray beside the local one, on this machine.
+"""Compare the feature pass of a training on Ray with the local one, on this machine.
 
     python benchmarks/ray_throughput.py --images 1000 5000 12000
     python benchmarks/ray_throughput.py --images --workers 1 2 4 --curve 3000
@@ -6,8 +6,8 @@
 Each number of images is run with a new cache, first locally, then with a Ray cluster of this
 machine's cores, whose start and end are in its time. Printed is the throughput of both, their
 ratio, the ratio without the seconds until Ray's first result, and whether the rows are equal. With
-``--workers``, `--curve` images run on clusters of so many workers; their images per second are
-counted from the first result. Images are photographs of 800 x 600 pixels.
+``--workers``, `--curve` images run on clusters with these numbers of workers; their images per
+second are counted from the first result. Images are photographs of 800 x 600 pixels.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def compare(counts: Sequence[int], folder: Path) -> None:
 
 
 def curve(workers: Sequence[int], count: int, folder: Path) -> None:
-    """Run the same images on clusters of several numbers of workers."""
+    """Run the same images on clusters with several numbers of workers."""
     import ray
 
     # As kindsight sets it where it starts a cluster; the name is Ray's.

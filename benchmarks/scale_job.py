@@ -39,7 +39,7 @@ FACTORS = 64
 
 
 class Digests(Sequence[str]):
-    """Names of generated images, made where they are needed."""
+    """Names of generated images, created when they are needed."""
 
     def __init__(self, numbers: range) -> None:
         self._numbers = numbers

@@ -161,7 +161,7 @@ def precision_of_faults(
 def wrong_and_missed(
     planted: Sequence[Planted], found: Findings, before: Findings
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return the copies that were not found, and the groups with images that are no duplicates."""
+    """Return the copies that were not found, and the groups with images that are not duplicates."""
     component = linked_groups(found, DUPLICATES)
     missed = [
         each.path

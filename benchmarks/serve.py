@@ -1,19 +1,19 @@
-"""Measure `kindsight serve` beside bare LiteRT without HTTP, and FastAPI with `model.predict`.
+"""Compare `kindsight serve` with bare LiteRT without HTTP, and FastAPI with `model.predict`.
 
     python benchmarks/serve.py RUN IMAGES
     python benchmarks/serve.py RUN IMAGES --clients 1,8,64 --seconds 10 --repeats 3
 
-All sides get the same JPEG files, and every answer of kindsight is compared with that of
+All sides get the same JPEG files, and every response of kindsight is compared with that of
 `kindsight predict`. Bare LiteRT reads and resizes them with kindsight, in batches as kindsight
 does, and runs its interpreters on all cores, in one process. The servers get one image in each
-request, from a load generator in a process of its own: every client sends its next request when it
-has the answer to the last one.
+request, from a load generator in a separate process: every client sends its next request when it
+has the response to the last one.
 
-The load generator runs on the same cores as the server; bare LiteRT has the cores to itself. Two
-ratios therefore: by the clock, the load generator's time counts against the server; by processor
-time, only the server's own seconds count (user and system, all of its processes), as if the clients
-were on another machine. The last table has the load generator's time and its ceiling: the requests
-per second that it sends to a server that reads them and does nothing else.
+The load generator runs on the same cores as the server; bare LiteRT has the cores to itself. There
+are therefore two ratios: by the clock, the load generator's time counts against the server; by
+processor time, only the server's own seconds count (user and system, all of its processes), as if
+the clients were on another machine. The last table has the load generator's time and its ceiling:
+the requests per second that it sends to a server that reads them and does nothing else.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Server:
     path : str
         The path that takes an image.
     ready : str
-        A path that answers once the server can predict; "" if accepting connections says that.
+        A path that responds once the server can predict; "" if it accepts connections only then.
     form : str
         ``"raw"``, or the name of the field of a multipart form.
     command : list of str
@@ -167,7 +167,7 @@ def running(server: Server, variables: dict[str, str]) -> Iterator[tuple[int, An
 def wait_until_ready(
     server: Server, port: int, process: subprocess.Popen[bytes], errors: Any
 ) -> None:
-    """Wait until the server answers, 120 s at most."""
+    """Wait until the server responds, for at most 120 s."""
     for _ in range(1200):
         if process.poll() is not None:
             errors.seek(0)
@@ -212,7 +212,7 @@ def measure_server(
 
 
 def check_answers(name: str, found: dict[str, Any], expected: Sequence[dict[str, float]]) -> None:
-    """End the program if a request failed, or an answer differs from `kindsight predict`'s."""
+    """End the program if a request failed, or a response differs from `kindsight predict`."""
     if found["failures"]:
         raise SystemExit(f"{name}: requests failed: {found['failures']}")
     if name not in {OURS, RAW}:

@@ -5,9 +5,9 @@
 
 Writes --images drawn images of 160 pixels in ten class folders to a temporary folder, opens it in
 `kindsight studio`, and the page in headless Chromium at 1280 x 800. Frames are the times between
-two frames of the browser while the grid scrolls by `pixels a frame`, once through images that were
-never seen and once back over the same. A thumbnail's wait is the time from the end of a jump to
-when all images in sight are shown. Needs Chromium, and an idle machine.
+two frames of the browser while the grid scrolls by `pixels a frame`, once over new images and once
+back over the same ones. A thumbnail's wait is the time from the end of a jump until all visible
+images are shown. Needs Chromium, and an idle machine.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write drawn images, each with other content, into class folders."""
+    """Write drawn images, all different, into class folders."""
     random = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"class {number % CLASSES}" / f"{number:06d}.jpg"
@@ -133,7 +133,7 @@ def measure(browser: str, folder: Path) -> dict[str, Any]:
 
 
 def walk(chromium: Chromium, address: str) -> dict[str, Any]:
-    """Return what was measured in the page."""
+    """Return the figures measured in the page."""
     size: dict[str, Any] = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     chromium.call("Emulation.setDeviceMetricsOverride", **size)
     begin = time.perf_counter()
@@ -175,7 +175,7 @@ def walk(chromium: Chromium, address: str) -> dict[str, Any]:
 
 
 def children(process: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all of its descendants."""
     parents: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

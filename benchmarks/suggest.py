@@ -1,11 +1,11 @@
-"""Prove the suggestions: label the suggested images, or as many random ones, and compare.
+"""Verify the suggestions: label the suggested images, or as many random ones, and compare.
 
 Each case starts with few labelled images of a dataset, fits a head, and adds images from a pool:
 those that the selection of ``kindsight suggest`` chooses, or random ones (the mean of several
 draws). The accuracy is that of a newly selected and fitted head on test images. The target: above
 random in at least 4 of 5 seeds on two datasets.
 
-The number of candidates for each suggestion was chosen with seeds from 100 on.
+The number of candidates for each suggestion was chosen with seeds from 100.
 
 Examples
 --------

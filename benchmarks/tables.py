@@ -4,7 +4,7 @@ Example::
 
     python benchmarks/tables.py
 
-The generated rows are as many as Sign Language MNIST has: 27,455 with a label and 784 pixels. The
+As many rows are generated as Sign Language MNIST has: 27,455 with a label and 784 pixels. The
 table of paths has 100,000. pandas is skipped if it is not installed. Measure on an idle
 machine.
 """

@@ -9,12 +9,12 @@ Each dataset is split at random, stratified, into three quarters for training an
 
 - the coverage of the 90% prediction sets, overall and per class, and their size;
 - the calibration error (ECE) with the fitted temperature and without;
-- the accuracy of the images that are labelled at a promised accuracy;
-- the fraction of known images that is kept, and of foreign images that is refused as unknown: the
+- the accuracy of the images that are labelled at a target accuracy;
+- the fraction of known images that is kept, and of foreign images that is rejected as unknown: the
   other datasets, noise, plain colours and text.
 
-Sixty splits take a few minutes on a computer that does nothing else. ``--results`` keeps what was
-measured, a line for each split: another call continues, and one with other seeds adds to it.
+Sixty splits take a few minutes on an idle machine. ``--results`` stores the figures, one line per
+split: another call continues, and one with other seeds adds to it.
 
 Splits have the seeds 0 to 19. No constant of kindsight was chosen on them: those of
 ``kindsight.evaluation.selective`` were chosen on the seeds 100 to 109.
@@ -125,7 +125,7 @@ def split_rows(labels: Sequence[str], seed: int) -> tuple[Any, Any]:
 
 
 def measure_split(prepared: Any, seed: int, promises: Sequence[float], others: Any) -> Figures:
-    """Fit a classifier on a split; return what was measured on its test images, by name."""
+    """Fit a classifier on a split; return the figures of its test images by name."""
     from kindsight.training.write_bundle import measure_sets, measure_unsure
 
     dataset = prepared.dataset
@@ -160,7 +160,7 @@ def measure_split(prepared: Any, seed: int, promises: Sequence[float], others: A
 
 
 def per_class(sets: Any) -> Any:
-    """Return the same scores with the level promised for each class."""
+    """Return the same scores with the confidence level for each class."""
     from dataclasses import replace
 
     return replace(sets, per_class=True)
@@ -178,7 +178,7 @@ def _measure_calibration(model: Any, test: Any, targets: Any, found: Figures) ->
 
 
 def _measure_unknown(model: Any, test: Any, others: Any, found: Figures) -> None:
-    """Measure what the out-of-distribution score refuses, at the default threshold."""
+    """Measure what the out-of-distribution score rejects at the default threshold."""
     if not hasattr(model, "fitted_score"):
         return
 

@@ -5,11 +5,11 @@ Example, with the working tree and an earlier commit::
     git worktree add --detach ../before COMMIT
     python benchmarks/versions.py --old ../before --new . --data cats-dogs/
 
-Every figure is for whole processes, the versions in turns, each with a cache of its own: a training
-with nothing cached, one with another seed after it, the prediction of the folder, and that of one
-image. The tables show the medians of the time that passes, and of the processor time of a process
-and its children, which depends less on what else the machine does. The targets are for the former,
-on an idle machine.
+Every figure is for whole processes, the versions in turns, each with a separate cache: a training
+with an empty cache, another with a different seed, prediction of the folder, and of one image. The
+tables show the medians of the wall time, and of the processor time of a process and its children,
+which depends less on the machine's other work. The targets are for the wall time, on an idle
+machine.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Version:
     done: dict[str, list[CompletedRun]] = field(default_factory=dict)
 
     def environment(self, cache: str = "cache-0") -> dict[str, str]:
-        """Return the environment of its processes; compiled modules are not put into the tree."""
+        """Return the environment of its processes; compiled modules are not written to the tree."""
         source, compiled = str(self.tree / "src"), str(self.folder / "compiled")
         variables = environment(self.folder / cache, PYTHONPATH=source)
         return {**variables, "PYTHONPYCACHEPREFIX": compiled}
 
     def prepare(self) -> None:
-        """Compile its modules, and check that its processes run it."""
+        """Compile its modules, and check that its processes use it."""
         command = [sys.executable, "-m", "compileall", "-q", str(self.tree / "src" / "kindsight")]
         subprocess.run(command, env=self.environment(), check=True)
         code = "import kindsight; print(kindsight.__file__)"
@@ -69,7 +69,7 @@ class Version:
         log(f"{what}, {self.name}: {done.seconds:.2f} s, processor time {done.cpu:.2f} s")
 
     def train(self, what: str, data: Path, number: int, *options: object, cache: str) -> None:
-        """Train once, into a run folder of its own."""
+        """Train once, into a new run folder."""
         target = self.folder / f"{what.split()[1].strip(',')}-{number}"
         self.measure(what, "train", data, "--run", target, *options, cache=cache)
 
@@ -134,7 +134,7 @@ def measure(options: argparse.Namespace, versions: Sequence[Version]) -> None:
 
 
 def sections(old: Version, new: Version) -> list[Section]:
-    """Return the tables of the time that passed, and of processor time."""
+    """Return the tables of wall time and of processor time."""
     wall, cpu = Section("Time"), Section("Processor time (user and system, with children)")
     for what, limit in TARGETS.items():
         if what not in new.done:

@@ -1,7 +1,7 @@
 """Train with fastai's ``fine_tune`` on the same ImageNet weights: a rival of ``kindsight train``.
 
 Uses ``ImageDataLoaders.from_folder``, ``Resize(224)`` and fastai's body and head: one epoch with
-the body frozen, then ``--epochs`` with all layers trainable. All else is fastai's default.
+the body frozen, then ``--epochs`` with all layers trainable. Everything else is fastai's default.
 """
 
 from __future__ import annotations
