@@ -105,7 +105,7 @@ def thumbnail_folders() -> Example:
     """Save small copies in a folder inside the class."""
     small = {f"pear/thumbs/{n}.jpg": saved(cv2.resize(fruit("pear", n), (80, 60))) for n in (1, 2)}
     return Example(
-        "Each pear is there twice, once as a thumbnail, perhaps in another split.",
+        "Each pear occurs twice, once as a thumbnail, perhaps in another split.",
         {**plain("pear/1.jpg", "pear/2.jpg", "apple/1.jpg"), **small},
         tuple(small),
         ("pear/1.jpg", "pear/thumbs/1.jpg", "pear/2.jpg", "pear/thumbs/2.jpg"),
