@@ -554,7 +554,7 @@ class TrainOptions(ModelOptions, total=False):
         Option(
             "Handling of images with several labels; first: the first label counts, skip: the "
             "image is left out, combine: each combination of labels is a class.",
-            "Data", default_text="refused",
+            "Data", default_text="an error",
         ),
     ]
     keep_na_labels: Annotated[
