@@ -118,7 +118,7 @@ def test_an_image_that_ends_its_process_is_unreadable_alone(trained, local, phot
     found = list(Predictor(trained.run, on="ray", sets=0.9).predict(files))
     assert executor.isolated == 1
     assert [each.error is not None for each in found] == [k == 5 for k in range(12)]
-    assert found[5].error.code == "corrupt" and "ended each time" in found[5].error.reason
+    assert found[5].error.code == "corrupt" and "crashed each time" in found[5].error.reason
     assert found[5].path == bad
     expected = rows(local.predict(files))
     assert [row for k, row in enumerate(rows(found)) if k != 5] == [

@@ -293,7 +293,7 @@ def test_existing_explanations_are_not_overwritten(run, conv, taken):
         ([], "image file is missing"),
         (["two.png", "--map"], "Leave out the image files"),
         (["two.png", "two.png", "--layers"], "takes one image; got 2"),
-        (["--map", "--layers"], "exclude each other"),
+        (["--map", "--layers"], "cannot be combined"),
     ],
 )
 def test_wrong_arguments(run, conv, arguments, message):

@@ -142,7 +142,7 @@ def test_a_training_whose_target_could_not_be_promised_is_noted(run, tmp_path, s
         (["--target-accuracy", "98"], "--target-accuracy must be a fraction between 0 and 1"),
         (["--target-coverage", "0"], "--target-coverage must be a fraction between 0 and 1"),
         (["--target-accuracy", "nan"], "--target-accuracy must be a fraction"),
-        (["--target-accuracy", "0.9", "--target-coverage", "0.9"], "exclude each other"),
+        (["--target-accuracy", "0.9", "--target-coverage", "0.9"], "cannot be combined"),
         (["--always", "--target-accuracy", "0.9"], "--always, which labels every image, excludes"),
         (["--sets", "90"], "--sets must be a confidence level between 0 and 1"),
         (["--sets", "nan"], "--sets must be a confidence level between 0 and 1"),

@@ -19,7 +19,7 @@ def faults(**settings):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             {"validation": -0.1},
@@ -66,9 +66,9 @@ def faults(**settings):
         ({"seed": 1.0}, "`seed` must be a whole number"),
     ],
 )
-def test_settings_that_cannot_be(settings, said):
+def test_invalid_settings_are_errors(settings, message):
     (fault,) = faults(**settings)
-    assert fault.startswith(said) and "; got " in fault
+    assert fault.startswith(message) and "; got " in fault
 
 
 def test_all_faults_are_named_at_once():
@@ -136,7 +136,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"label_from": "("}, "`label_from` must be a regular expression with a group"),
         ({"label_from": "abc"}, "without parentheses"),
@@ -153,11 +153,11 @@ def test_what_is_written_is_read(tmp_path):
         ({"root": ""}, "`root` must be a folder"),
         ({"test_data": ""}, "`test_data` must be a folder or a file"),
         ({"validation_data": 1}, "`validation_data` must be a folder or a file"),
-        ({"test_data": "t.csv", "test": 0.1}, "`test` and `test_data` exclude each other"),
+        ({"test_data": "t.csv", "test": 0.1}, "`test` and `test_data` cannot be combined"),
     ],
 )
-def test_what_is_said_of_the_data_is_checked(settings, said):
-    assert any(said in fault for fault in faults(**settings))
+def test_invalid_data_settings_are_errors(settings, message):
+    assert any(message in fault for fault in faults(**settings))
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))

@@ -24,7 +24,7 @@ def check_targets(target_accuracy: float | None, target_coverage: float | None) 
     """Raise SettingsError for a target that is not a fraction, or for both at once."""
     if target_accuracy is not None and target_coverage is not None:
         raise SettingsError(
-            f"`target_accuracy` and `target_coverage` exclude each other; got {target_accuracy:g} "
+            f"`target_accuracy` and `target_coverage` cannot be combined; got {target_accuracy:g} "
             f"and {target_coverage:g}. Leave one of them out."
         )
     for name, value in (("accuracy", target_accuracy), ("coverage", target_coverage)):
