@@ -4,10 +4,10 @@ import { counted } from "../../page/dom.js";
 import { ask } from "../api.js";
 import { attempt, done, set, store } from "../store.js";
 
-const FILES = 24; // of one request
-const BYTES = 24e6; // of one request, unless a single file is larger
-const SHOWN = 200; // files that were not added and are listed
-const REASONS = 30; // different reasons that are listed
+const FILES = 24; // maximum per request
+const BYTES = 24e6; // maximum per request, unless a single file is larger
+const SHOWN = 200; // maximum number of listed files that were not added
+const REASONS = 30; // maximum number of listed reasons
 
 /**
  * Add files, [{name, file}]. `label` is a class or null; with `byFolder`, the name of each file's
@@ -35,7 +35,7 @@ export async function addImages(found, { label = null, byFolder = false, source,
       upload.added += answer.added.length;
       skip(upload, "duplicates", answer.duplicates);
       skip(upload, "unreadable", answer.unreadable);
-      done({ ...answer, title: addedInWords(upload) }); // of all requests, not of this one
+      done({ ...answer, title: addedInWords(upload) }); // of all requests, not only this one
     }
     show(upload);
   }
@@ -45,7 +45,7 @@ export async function addImages(found, { label = null, byFolder = false, source,
   else show(upload);
 }
 
-/** Return what became of all files so far: "28 images added, 1 duplicate and 1 unreadable file not added". */
+/** Return a summary of all files so far: "28 images added, 1 duplicate and 1 unreadable file not added". */
 export function addedInWords({ added, duplicates, unreadable, failed }) {
   const kinds = [[duplicates, "duplicate"], [unreadable, "unreadable file"], [failed, "other file"]];
   const skipped = kinds.filter(([count]) => count > 0).map(([count, noun]) => counted(count, noun));
@@ -58,7 +58,7 @@ export function newBatch() {
   return crypto.randomUUID();
 }
 
-/** Stop adding; what was added stays. */
+/** Stop adding; files that were already added stay. */
 export function stopAdding() {
   store.upload.isStopped = true;
 }
@@ -78,7 +78,7 @@ function taken(queue) {
   return files;
 }
 
-/** Send files; while the server is away, wait for it. What was added already is not added twice. */
+/** Send files; wait while the server cannot be reached. Files are not added twice. */
 async function send(files, { label, byFolder, source, batch }, upload) {
   for (;;) {
     const body = new FormData();
@@ -98,7 +98,7 @@ async function send(files, { label, byFolder, source, batch }, upload) {
   }
 }
 
-/** Count files that were not added, of a kind, and list them by their reasons. */
+/** Count files of a kind that were not added, and list them by reason. */
 function skip(upload, kind, files) {
   const { reasons } = upload;
   upload[kind] += files.length;

@@ -6,14 +6,14 @@ import { show } from "../grid/filter.js";
 import { counted, Dialog, html, Job, Name, Thumbnail, useFocus, withoutCommands } from "../parts.js";
 import { act, isActive, latestJob, startJob, store } from "../store.js";
 
-const FEW = 8; // findings of a check that are shown at first
-const MANY = 12; // images of one finding that are shown
+const FEW = 8; // maximum number of findings of a check that are shown at first
+const MANY = 12; // maximum number of images shown per finding
 const SEVERITIES = { error: "Fix this", warning: "Look at this", note: "Good to know" };
 
 export function CheckView() {
   const job = latestJob("check");
   const isBusy = isActive(job);
-  const [asked, setAsked] = useState(null); // an action of many images, before it is done
+  const [asked, setAsked] = useState(null); // an action on many images, before it is confirmed
   const { findings, project } = store;
   const isChecked = findings.checked !== null;
   return html`

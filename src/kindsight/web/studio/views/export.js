@@ -8,7 +8,7 @@ import { ChooseRun, NotTrained, runName } from "../run.js";
 import { attempt, isActive, latestJob, startJob, store } from "../store.js";
 
 const FORMATS = {
-  web: ["Web page in one file", "Opens in any browser, without the internet. Send it, or put it on a website."],
+  web: ["Web page in one file", "Opens in any browser, without an internet connection. Send it, or put it on a website."],
   litert: ["Android, Raspberry Pi", "For an app on a phone or a small computer; full precision."],
   "litert-float16": ["Android, half the size", "Half precision; almost the same probabilities."],
   "litert-dynamic": ["Android, a third of the size", "8-bit weights; may differ on a few images."],
