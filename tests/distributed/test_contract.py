@@ -166,7 +166,7 @@ def test_closing_the_results_ends_the_tasks(executor, tmp_path: Path) -> None:
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()
     wait_until(lambda: tasks.closed)
-    # What was taken before may still be computed; nothing after it is.
+    # Tasks that were read before may still be computed; none after them is.
     taken = tasks.taken
     assert taken <= 3 + AHEAD
     assert list(executor.map(make, range(100, 102))) == [100, 101]

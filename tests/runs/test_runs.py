@@ -411,7 +411,7 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
     assert right and not (folder / "bundle.json").exists()
     with pytest.raises(BundleError, match="did not finish"):
         Predictor(folder)
-    # What was half done is taken up by the same command.
+    # The same command continues unfinished work.
     assert quick(small, head="linear").run == folder and (folder / "bundle.json").exists()
 
 

@@ -123,7 +123,7 @@ def test_a_file_that_would_outgrow_the_cache_is_replaced(base, tmp_path):
             views.close()
         return views.computed, views.file.stat().st_size // each
 
-    # Images and flips are the same for all seeds; each has seven drawn views of its own.
+    # Images and flips are the same for all seeds; each has seven different random views.
     plain = 7 * 2
     assert make(1, 100_000) == (plain + 7, 21)
     assert make(2, 28 * each) == (7, 28)

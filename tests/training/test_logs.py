@@ -200,7 +200,7 @@ def test_history_of_a_resumed_training(tmp_path, done):
         log.on_start(3, done)
         for row in ROWS[: max(done - 1, 0)]:
             log.on_epoch(row)
-        # killed while it was told of what was: the file still has all of it
+        # killed while earlier epochs were replayed: the file still has all of them
         assert load_history(tmp_path) == History(ROWS[:2])
     with open_logs(tmp_path) as log:
         train(log, done, 3)

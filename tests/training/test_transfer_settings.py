@@ -31,7 +31,7 @@ def test_each_option_of_layers_trains_the_backbone(name):
     options = {"model": "inception-v3", name: GIVEN[name], "epochs": 3}
     assert isinstance(make_training(options), TransferTrainer)
     assert foreign_options(options) == []
-    # Without a model there is the backbone that is taken unasked.
+    # Without a model, the default backbone is used.
     assert isinstance(make_training({name: GIVEN[name]}), TransferTrainer)
 
 

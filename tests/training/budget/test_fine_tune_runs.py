@@ -295,7 +295,7 @@ def test_a_network_without_an_epoch_is_not_kept(run, own, monkeypatch):
 @pytest.mark.slow
 def test_within_a_budget_ctrl_c_finishes_with_the_best_epoch(run, own, monkeypatch, tmp_path):
     # Wider features are accepted whatever they bring: two backbones at two sizes, the first one
-    # with middle crops. Lite0 is fine-tuned at a size of its own, and joins them.
+    # with center crops. Lite0 is fine-tuned at its own size, and joins them.
     large = write_small_network(tmp_path / "large.keras", 96)
 
     def wide(trainer, flips):

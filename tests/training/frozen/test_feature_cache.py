@@ -226,7 +226,7 @@ def test_damage_found_while_reading_is_reported(path):
     with pytest.raises(DamagedTableError, match="Run the command again to create a new one"):
         table.vectors([f"{n:04d}" for n in range(200)])
     assert path.with_suffix(".damaged").exists() and not path.exists()
-    # Whoever else uses the same table is told the same.
+    # Other users of the same table get the same error.
     with pytest.raises(DamagedTableError):
         table.known(["0001"])
     with pytest.raises(DamagedTableError):
@@ -253,7 +253,7 @@ def test_a_path_where_no_file_can_be_created(tmp_path):
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_it_waits_for_another_process_that_makes_the_table(path, monkeypatch, waits):
-    # In some moments of a table's making SQLite does not wait at all, whatever it was told.
+    # While a table is created, SQLite sometimes does not wait at all, whatever its timeout.
     real = sqlite3.connect
     if not waits:
         monkeypatch.setattr(sqlite3, "connect", lambda *a, **o: real(*a, **{**o, "timeout": 0}))

@@ -582,7 +582,7 @@ def test_features_of_a_gpu_are_those_of_litert_and_share_their_cache(
     gpu = Gpu(backbone, worked)
     found = compute(folder, keras=gpu)
     assert found.computed == 30
-    # All images are asked about before the threads start, the missing ones before the network.
+    # All images are looked up before the threads start, the missing ones again before the network.
     assert gpu.asked == [30, 30]
     first, *batches = gpu.batches
     assert first == 8  # the comparison

@@ -240,7 +240,7 @@ def test_same_seed_same_landmarks():
 
 def test_a_column_that_hardly_varies_is_not_scaled_up():
     # The mean is 1000, the deviation 0.1: a ten-thousandth. It counts as a thousandth, 1, so that
-    # its rows are a tenth of a standardised column's: ±0.1 beside ±1.
+    # its rows are a tenth of a standardised column's: ±0.1 compared with ±1.
     features = np.array([[999.9, 1], [1000.1, 1], [999.9, 3], [1000.1, 3]], np.float32)
     sizes = np.sqrt(np.square(project(features).apply(features)).mean(0))
     assert sizes == pytest.approx(np.array([1, 0.1]) / np.sqrt(1.01), rel=1e-3)
