@@ -229,7 +229,7 @@ def write_csv(
 
 
 def _csv_parts(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Yield the text of a table in parts of some thousand rows."""
+    """Yield the text of a table in parts of a few thousand rows."""
     buffer = io.StringIO(newline="")
     plain = csv.writer(buffer, lineterminator="\n")
     quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -231,7 +231,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Return predictions of image files' contents or pixels, computed on the calling thread.
 
-        For programs with threads of their own. Up to `workers` threads may call it at once; each
+        For programs with their own threads. Up to `workers` threads may call it at once; each
         runs the network on one core. OpenCV's threads are theirs to limit.
 
         Parameters

@@ -38,7 +38,7 @@ LOW_BITS = 7
 ALL_BITS = 28
 
 COMPARED_AT_ONCE = 1 << 17
-"""Images compared with the training images at once, at some hundred bytes each."""
+"""Number of images compared with the training images at once, at a few hundred bytes each."""
 
 FEWEST_BITS = 16
 """Hashes with fewer ones, or fewer zeros, are of images without content."""

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 # Values per statement; SQLite's own limit is 999 in the oldest supported builds.
 CHUNK = 900
-# Digests that are made distinct at once, which takes some hundred bytes each.
+# Number of digests deduplicated at once, at a few hundred bytes each.
 WINDOW = 90_000
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02

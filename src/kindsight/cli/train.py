@@ -243,7 +243,7 @@ def demo(
 ) -> None:
     """Train on images of solar cells and compare with a paper.
 
-    A quarter of the 2,624 images is the test split. The accuracy is shown beside that of the paper
+    A quarter of the 2,624 images is the test split. The accuracy is shown next to that of the paper
     on the data. Needs the package elpv-dataset: pip install 'kindsight[demo]'
 
     Example: kindsight demo
@@ -260,7 +260,7 @@ def demo(
 
 
 def _lines(result: DemoResult) -> Iterator[str]:
-    """Yield the output of the demo: the accuracy beside the paper's, and the next command."""
+    """Yield the output of the demo: the accuracy, the paper's, and the next command."""
     from kindsight.cli.terminal.summary import facts
     from kindsight.report.format import duration, interval, percent
     from kindsight.runs.demo import IMAGES, LICENCE, PAPER

@@ -53,7 +53,7 @@ def train_command(settings: Mapping[str, Any], changes: Mapping[str, Any], run: 
     """
     values = applied(settings, changes)
     untypable = [name for name, value in values.items() if _untypable(name, value)]
-    # A preset has defaults of its own, which are not known here.
+    # A preset has its own defaults, which are not known here.
     preset = values.get("preset") not in (None, OPTIONS["preset"].default)
     if run and (untypable or preset):
         return _by_file(settings, changes, run)

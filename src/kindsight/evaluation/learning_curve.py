@@ -31,7 +31,7 @@ FEWEST_IMAGES = 10
 DRIFT = 0.15
 """Standard deviation by which the exponent of a learning curve changes within a doubling.
 
-Chosen on splits with seeds from 100 on; ``benchmarks/learning_curve.py`` measures on others."""
+Chosen on splits with seeds from 100; ``benchmarks/learning_curve.py`` measures on others."""
 
 SHOWN_SIZES = 40
 """Points of the fitted curve in the output."""

@@ -32,7 +32,7 @@ NEIGHBOUR_SIDE = 144
 THUMBNAIL_SIDE = 48
 THUMBNAIL_QUALITY = 70
 MAX_COLOURS = 12
-"""Classes with a colour of their own on a map; further ones share the last."""
+"""Number of classes with distinct colours on a map; further ones share the last."""
 
 
 def render_explanations(explanations: Sequence[Explanation], run: str) -> str:

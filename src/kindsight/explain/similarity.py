@@ -180,7 +180,7 @@ def grid_side(count: int) -> int:
 
 
 def spread_on_grid(points: Floats) -> Floats:
-    """Return positions (n, 2), 0-1, each at the centre of a cell of its own, near where it was.
+    """Return positions (n, 2), 0-1, each at the centre of a different cell, near where it was.
 
     Points from the middle outwards take the nearest free cell.
     """

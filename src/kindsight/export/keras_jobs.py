@@ -202,7 +202,7 @@ IMAGE_BYTES = "image_bytes"
 """The input of image files: TensorFlow Serving decodes base64 where a name ends in ``_bytes``."""
 
 OPSET = 17
-"""The ONNX operator set: readable by runtimes from 2022 on."""
+"""The ONNX operator set: readable by runtimes since 2022."""
 
 
 def main() -> None:

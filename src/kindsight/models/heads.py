@@ -301,7 +301,7 @@ def _times(values: Floats, factor: float) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class EnsembleHead(Head):
-    """The sum of the logits of two or more heads for the same classes, each on features of its own.
+    """The sum of the logits of two or more heads for the same classes, each on its own features.
 
     The first head takes the first features, the second those that follow, and so on.
     """
@@ -399,7 +399,7 @@ def _member_name(number: int, name: str) -> str:
 def _member_layer(
     layer: HeadLayer, number: int, source: str, width: int, columns: slice
 ) -> HeadLayer:
-    """Return a layer of one head with a name of its own, on the features of all heads."""
+    """Return a layer of one head with a unique name, on the features of all heads."""
     inputs = tuple(
         source if name == FEATURES else _member_name(number, name) for name in layer.inputs
     )

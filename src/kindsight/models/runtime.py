@@ -244,7 +244,7 @@ def convert_to_litert(model: Any) -> bytes:
     frozen = convert_variables_to_constants_v2(function.get_concrete_function(spec))
     try:
         return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
-    except Exception as error:  # the converter has an error of its own, and raises others, too
+    except Exception as error:  # the converter has its own error class, and raises others, too
         found = dict.fromkeys(_UNSUPPORTED.findall(str(error)))
         operations = f": {', '.join(found)[:200]}" if found else ""
         raise WeightsError(

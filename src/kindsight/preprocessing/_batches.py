@@ -27,7 +27,7 @@ from kindsight.preprocessing._random_parameters import GLOBAL, BatchParameters, 
 from kindsight.preprocessing._transforms import brighten_into, constant_factor, shift_channels_into
 from kindsight.threads import count_cores
 
-# Limits of the memory that is kept for reuse, for the whole process.
+# Limits of the memory that is held for reuse, for the whole process.
 MAX_BYTES = 64 * 2**20
 MAX_BATCHES = 4
 # Smaller arrays come from memory that the process already has.

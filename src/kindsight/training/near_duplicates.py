@@ -1,6 +1,6 @@
 """Near-duplicates among the images of a training, found without reading a file again.
 
-Every trainer holds its images resized: as JPEGs beside the features, or as pixels. Small grey
+Every trainer holds its images resized: as JPEGs with the features, or as pixels. Small grey
 versions of these are enough for the search of the duplicate checks. What a crop leaves out does
 not count. Measurements of small images are cached with the features, so that a second training
 decodes similar images only.

@@ -51,7 +51,7 @@ SHRINKAGE = 0.3
 LAYER_SHARE = 0.3
 # Margin of the threshold, relative to the score: runtimes differ by at most as much.
 ROUNDING = 1e-3
-# The purpose of the random projections, beside those of selecting a head.
+# The purpose of the random projections, in addition to those of selecting a head.
 _PURPOSE = 4
 
 

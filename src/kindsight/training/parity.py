@@ -61,7 +61,7 @@ SCORE_TOLERANCE = 0.01
 or, where that is smaller, of a typical one, 1. A squared distance is a sum of terms that do not
 cancel, precise to 1e-6, but runtimes differ by 1e-5 of a layer's size in the features, and a
 feature's deviation may be as small as 1e-4 of it. A change of the threshold by a hundredth moves
-the fraction of known images that are kept by some thousandths."""
+the fraction of known images that are kept by a few thousandths."""
 
 ADVICE = "Train with another model or image size, or report it with the output of 'kindsight info'."
 

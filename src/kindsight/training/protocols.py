@@ -206,7 +206,7 @@ class Prepared(Protocol):
     ) -> FittedModel:
         """Train on `rows`; choose epochs and temperature on `validation`, unless they are `chosen`.
 
-        A frozen head chooses by cross-validation of its own.
+        A frozen head chooses by a separate cross-validation.
         """
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "foreign_options", "kind_of", "make_training", "of_use", "prepare"]
 
 MODELS = (*BACKBONES, *NETWORKS)
-"""Names that ``model`` accepts, beside ``.keras`` files."""
+"""Names that ``model`` accepts, in addition to ``.keras`` files."""
 
 Settings: TypeAlias = "FrozenTrainer | NetworkTrainer | TransferTrainer"
 

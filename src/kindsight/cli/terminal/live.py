@@ -58,7 +58,7 @@ def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watc
     quiet : bool
         Show nothing.
     budget : float, optional
-        Time budget in seconds, shown beside the time used.
+        Time budget in seconds, shown next to the time used.
 
     Yields
     ------

@@ -81,7 +81,7 @@ def line_width() -> int:
 
 
 def hanging(name: str, text: str, *, indent: int, paint: Paint, width: int) -> list[str]:
-    """Return lines with a name and, indented beside it, a wrapped text."""
+    """Return lines with a name and, indented next to it, a wrapped text."""
     lines = wrapped(text, width - indent)
     first = f"  {paint(name, 'dim')}{' ' * max(1, indent - 2 - cells(name))}{lines[0]}"
     return [first, *(" " * indent + line for line in lines[1:])]

@@ -174,7 +174,7 @@ class _Row(NamedTuple):
     size: int
     role: str | None  # the split of its tar file
     folder: str  # within the tar file
-    label: str | None  # stated beside it
+    label: str | None  # stated in a file with the same name
     split: str
     group: str
 
@@ -254,7 +254,7 @@ class _Found:
         self.rows.append(row)
 
     def _stated(self, key: str, texts: Mapping[str, bytes]) -> tuple[str | None, str, str]:
-        """Return label, split and group that the files beside an image state."""
+        """Return label, split and group from the files that accompany an image."""
         columns = self.options.columns
         facts = _facts(texts.get(f"{key}.json"))
         named = columns.get("label", "")

@@ -65,7 +65,7 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "KD108": frozenset({"KD109"}),
     "KD101": frozenset({"KD111"}),
 }
-"""What a finding explains: those are its consequences, and are not reported beside it."""
+"""What a finding explains: those are its consequences, and are not reported with it."""
 
 
 def diagnose(evidence: RunEvidence) -> tuple[Diagnosis, ...]:

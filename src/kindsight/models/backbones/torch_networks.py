@@ -216,7 +216,7 @@ def _torchvision_names(depths: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 _RESNET, _CONVNEXT = "resnet50", "convnext-tiny"
 TORCH_NETWORKS = frozenset((*VITS, _RESNET, _CONVNEXT))
-"""Names of the backbones that such a file fits, beside EfficientNet-Lite."""
+"""Names of the backbones that such a file fits, besides EfficientNet-Lite."""
 
 
 def build_torch_network(backbone: Backbone, size: tuple[int, int], state: State | None) -> Any:

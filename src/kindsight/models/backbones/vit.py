@@ -37,7 +37,7 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class ViTSpec:
     """The properties in which vision transformers differ.
 
-    `patch` is in pixels; `width` values a token; `registers` tokens beside class and patches;
+    `patch` is in pixels; `width` values per token; `registers` tokens besides class and patches;
     `grid` rows and columns of patches that the position embeddings were trained for; `scaling` mean
     and standard deviation of pixels 0-1; `layer_scale` whether blocks scale their outputs.
     """

@@ -178,7 +178,7 @@ def _shown(value: Any) -> str:
 
 
 def _read_array(file: BinaryIO, tensor: _Tensor) -> NDArray[Any]:
-    """Read the next tensor's numbers into an array of its own, in the machine's byte order."""
+    """Read the next tensor's numbers into a new array in the machine's byte order."""
     array: NDArray[Any] = np.empty(tensor.shape, _ITEM_TYPES[tensor.type])
     if array.size:
         content = array.reshape(-1).view(np.uint8)

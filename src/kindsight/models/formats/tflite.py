@@ -184,7 +184,7 @@ SIGNATURE = "serving_default"
 # Above any network of this project (an ensemble of Lite0, Lite1 and Lite2 with 24 TTA variants
 # has 21,000 tensors), far below what takes long to read.
 MAX_ITEMS = 100_000
-# Bytes added to a file, beside weights, that need no second copy of it.
+# Number of bytes, besides weights, that can be added to a file without a second copy of it.
 ADDED_BYTES = 2**19
 # Bytes for all but the weights when a whole file is written; more are possible, but slow.
 SPARE_BYTES = 2**20

@@ -181,7 +181,7 @@ def _load_tensors(file: BinaryIO, limit: int) -> tuple[dict[str, _Tensor], dict[
 
 
 def _to_array(tensor: _Tensor, storages: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """Copy a tensor into an array of its own, in the machine's byte order."""
+    """Copy a tensor into a new array in the machine's byte order."""
     items = storages[tensor.storage.key]
     dtype = items.dtype.newbyteorder("=")
     if 0 in tensor.shape:

@@ -116,7 +116,7 @@ MAX_WIDE_IMAGES = 40_000
 # Fractions of the time left that wider features may take, and each step of extra TTA variants.
 WIDE_FRACTION, COPIES_FRACTION = 0.5, 0.25
 # From this many images on, fine-tuning gains more than copies do: these must leave it the time of
-# this many passes, those of the frozen layers over copies and some ten epochs of the layers above.
+# this many passes, those of the frozen layers over copies and about ten epochs of the layers above.
 MANY_IMAGES, FINE_TUNING_PASSES = 5_000, 16
 # Seconds to build a backbone, once on a machine.
 BUILD_SECONDS = 8.0
@@ -273,7 +273,7 @@ class CutChoice:
     cut : CutCandidate
         The cut.
     copies : int
-        Augmented copies cached for each training image, beside the image itself.
+        Augmented copies cached for each training image, in addition to the image itself.
     reason : str
         What bounded the copies; empty where nothing did.
     """

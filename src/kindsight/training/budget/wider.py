@@ -79,7 +79,7 @@ def _decide_wide_flips(state: FineTuningState, flips: Flips, rate: float) -> Fli
 
 
 def _valid_flips(stored: Any) -> Flips | None:
-    """Return flips of a file, or None where they are not increasing indices from 0 on."""
+    """Return flips of a file, or None if they are not increasing indices from 0."""
     if not isinstance(stored, list) or not all(type(flip) is int for flip in stored):
         return None
     valid = stored[:1] == [0] and stored == sorted(set(stored)) and stored[-1] < len(FLIPS)

@@ -31,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_COPIES = 11
-"""Most cached copies of an image, beside itself."""
+"""Maximum number of cached copies of an image, in addition to itself."""
 
 AUGMENTATION = Augment(
     shift=0.05, scale=(0.93, 1.07), brightness=(0.9, 1.1), contrast=(0.9, 1.1), fill="reflect"
@@ -112,7 +112,7 @@ def cached_activations(
     cut : CutCandidate
         The cut.
     copies : int
-        Copies of each training image, beside the image itself.
+        Copies of each training image, in addition to the image itself.
     reason : str
         What bounded the copies, for the description.
     deadline : float, optional

@@ -288,7 +288,7 @@ def make_job(
     limits : dict
         What bounds the training, as :func:`.budget.plan.worker_limits` returns it.
     resumable : bool
-        Whether to write checkpoints beside the files.
+        Whether to write checkpoints next to the files.
     """
     fitted = state.fitted
     weights = balanced_weights(targets, fitted.training.class_weight)

@@ -287,7 +287,7 @@ class _FeatureMaker:
         vector = self.pool.run(transform_image(pixels, self.variant))
         if not np.isfinite(vector).all():
             raise ImageError("corrupt", "The network's features of the image are not finite.")
-        # The image for reports is stored once, beside the features of the plain image.
+        # The image for reports is stored once, with the features of the plain image.
         if self.variant:
             return FeatureRow(digest, vector, b"", *size)
         if self.half:
