@@ -7,7 +7,7 @@ import pytest
 from check_images import file_of, run, scene
 from fake_context import context
 
-from kindsight.checks.rules.source_bias import one_hot_bins, predict_source
+from kindsight.checks.source_classifier import one_hot_bins, predict_source
 
 
 @pytest.mark.parametrize("code", ["KS501", "KS502", "KS503", "KS504"])

@@ -13,8 +13,6 @@ source. The same holds for a single class that can be distinguished from all oth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,11 @@ from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 from kindsight.checks.rules.splits import NO_SPLITS, present_splits
+from kindsight.checks.source_classifier import SourceAccuracy, source_accuracies
 from kindsight.dataset.names import quoted
-from kindsight.dataset.splits.groups import connected_components, fold_indices
+from kindsight.dataset.splits.groups import connected_components
 
-__all__ = [
-    "ClassSourceBias", "SourceAccuracy", "SplitSourceBias", "compare_sources",
-    "describe_difference", "one_hot_bins", "predict_source",
-]  # fmt: skip
+__all__ = ["ClassSourceBias", "SplitSourceBias", "compare_sources", "describe_difference"]
 
 SOURCE = ("size", "aspect", "density", "format", "mode", "quality", "encoder", "camera")
 """Properties of how an image was made, not of what it shows."""
@@ -54,18 +50,6 @@ FEWEST = 20
 
 SAMPLE = 20_000
 """Maximum images that the classifier is trained on."""
-
-FOLDS = 5
-BINS = 8
-
-MAX_TEXTS = 15
-"""Maximum number of texts per column with a separate bin; rarer ones share one."""
-
-RIDGE = 1.0
-"""L2 strength of the classifier."""
-
-CONFIDENCE = 0.95
-"""Confidence of the intervals."""
 
 
 class SplitSourceBias(Check):
@@ -150,7 +134,7 @@ def compare_sources(
     """Predict sources from file properties, and describe the properties that differ most.
 
     - `columns`: properties by name, of :data:`SOURCE` or :data:`APPEARANCE`.
-    - `targets`, `groups`: as in :func:`predict_source`.
+    - `targets`, `groups`: as in :func:`~kindsight.checks.source_classifier.predict_source`.
     - `names`: names of the sources.
 
     Returns
@@ -169,13 +153,13 @@ def compare_sources(
         return None
     # On small matrices, BLAS threads spend more time waiting than computing.
     with threadpool_limits(1, user_api="blas"):
-        whole, best_source = _accuracies(columns, targets, groups)
+        whole, best_source = source_accuracies(columns, targets, groups)
         found = whole if whole.skill >= MIN_SKILL else best_source
         if found.skill < MIN_SKILL:
             return whole, []
         single = {}
         for name, column in columns.items():
-            accuracies = _accuracies({name: column}, targets, groups, source=found.source)
+            accuracies = source_accuracies({name: column}, targets, groups, source=found.source)
             single[name] = accuracies[0] if found.source is None else accuracies[1]
     ranked = sorted(single, key=lambda name: -single[name].skill)
     best = [n for n in ranked[:MAX_PROPERTIES] if single[n].skill >= MIN_PROPERTY_SKILL]
@@ -228,120 +212,6 @@ def _columns(context: CheckContext, rows: NDArray[np.int64]) -> dict[str, NDArra
             "colourfulness": of("colourfulness"),
             "tint": of("red") - of("blue"),
         }
-
-
-@dataclass(frozen=True)
-class SourceAccuracy:
-    """Cross-validated accuracy of predicting the source, or one source against all others."""
-
-    accuracy: float  # balanced accuracy, 0 to 1
-    # its 95% interval (normal approximation)
-    low: float
-    high: float
-    random: float  # accuracy of random guessing
-    source: int | None = None  # the source that is distinguished from all others
-
-    @property
-    def skill(self) -> float:
-        """Lower end of the interval, scaled from random guessing (0) to perfect prediction (1)."""
-        return (self.low - self.random) / (1 - self.random)
-
-
-def predict_source(
-    columns: Mapping[str, NDArray[Any]],
-    targets: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    seed: int = 0,
-) -> SourceAccuracy:
-    """Return the cross-validated accuracy of a ridge-regression classifier on binned columns.
-
-    - `columns`: numbers (NaN if missing) or texts.
-    - `targets`: int64 array (n,); 0 to k - 1, at least two of each and k at least 2.
-    - `groups`: int64 array (n,); rows of one group (duplicates, images of one patient) are in one
-      fold.
-    - `seed`: seed of the folds.
-    """
-    return _accuracies(columns, targets, groups, seed)[0]
-
-
-def _accuracies(
-    columns: Mapping[str, NDArray[Any]],
-    targets: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    seed: int = 0,
-    source: int | None = None,
-) -> tuple[SourceAccuracy, SourceAccuracy]:
-    """Return the accuracy for all sources, and for one against the others, by default the best."""
-    count = int(targets.max()) + 1
-    bins = np.concatenate([one_hot_bins(column) for column in columns.values()], axis=1)
-    sizes = np.bincount(targets, minlength=count)
-    folds = max(2, min(FOLDS, int(sizes.min()), len(np.unique(groups))))
-    fold = fold_indices(targets, groups, folds, seed)
-    predicted = np.empty(len(targets), np.int64)
-    for held_out in range(folds):
-        out = fold == held_out
-        weights = _fit(bins[~out], targets[~out], count)
-        predicted[out] = (bins[out] @ weights).argmax(axis=1)
-    hits = np.bincount(targets[predicted == targets], minlength=count)
-    whole = _balanced(hits, sizes)
-    others = len(targets) - sizes
-    rejected = others - (np.bincount(predicted, minlength=count) - hits)
-    one_by_one = [
-        _balanced(np.array([hits[k], rejected[k]]), np.array([sizes[k], others[k]]), k, count)
-        for k in (range(count) if source is None else (source,))
-    ]
-    return whole, max(one_by_one, key=lambda found: found.skill)
-
-
-def _balanced(
-    hits: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    source: int | None = None,
-    comparisons: int = 1,
-) -> SourceAccuracy:
-    """Return the mean recall of targets with its interval, for one of several comparisons."""
-    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / comparisons)  # Bonferroni
-    recall, count = hits / sizes, len(sizes)
-    # One correct and one wrong prediction are added per target, so that no interval has width 0.
-    smoothed = (hits + 1) / (sizes + 2)
-    spread = z * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
-    accuracy = float(recall.mean())
-    low, high = max(0.0, accuracy - spread), min(1.0, accuracy + spread)
-    return SourceAccuracy(accuracy, low, high, 1 / count, source)
-
-
-def one_hot_bins(column: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a column as one-hot bins, float32 (n, bins).
-
-    Numbers are binned at their quantiles, with one more bin for NaN; the most frequent
-    :data:`MAX_TEXTS` texts have a bin each, with one more for all others.
-    """
-    if column.dtype.kind in "OU":
-        names, counts = np.unique(column.astype(str), return_counts=True)
-        known = names[np.argsort(-counts, kind="stable")[:MAX_TEXTS]]
-        index = np.full(len(column), len(known))
-        for i, name in enumerate(known):
-            index[column == name] = i
-    else:
-        values = column.astype(np.float64)
-        finite = np.isfinite(values)
-        # A column without numbers has no quantiles; all images share the bin of NaN.
-        numbers = values[finite] if finite.any() else np.zeros(1)
-        cuts = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS))
-        index = np.where(finite, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
-    hot: NDArray[np.float32] = np.eye(int(index.max(initial=0)) + 1, dtype=np.float32)[index]
-    return hot
-
-
-def _fit(bins: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Return the weights of a ridge regression on one-hot targets, with balanced sample weights."""
-    weights = 1.0 / np.bincount(targets, minlength=count)[targets]
-    weights = weights * (len(targets) / weights.sum())
-    wide = bins.astype(np.float64)
-    weighted = wide * weights[:, None]
-    gram = weighted.T @ wide + RIDGE * np.eye(wide.shape[1])
-    solution: NDArray[np.float64] = np.linalg.solve(gram, weighted.T @ np.eye(count)[targets])
-    return solution
 
 
 _PROPERTIES = {
