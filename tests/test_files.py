@@ -193,3 +193,17 @@ def test_a_held_table_is_not_deleted_and_stops_no_pruning(tmp_path, held):
     assert [entry.name for entry in cache.entries()] == ["held"]
     held.clear()
     assert [entry.name for entry in cache.prune()] == ["held"]
+
+
+def test_long_json_is_the_same_as_in_one_part(tmp_path):
+    """It is written in parts, which end before an object."""
+    names = ("a", "b\udcff", "[\n1,\n2\n]")
+    rows = [{"rows": [i, -i, 0.5], "paths": [*names, str(i)], "none": []} for i in range(3000)]
+    write_json(tmp_path / "a.json", {"rows": rows, "numbers": list(range(20_000))})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    read = json.loads(text)
+    assert read["numbers"] == list(range(20_000))
+    assert [row["rows"] for row in read["rows"]] == [row["rows"] for row in rows]
+    assert [row["paths"][3] for row in read["rows"]] == [str(i) for i in range(3000)]
+    assert text.count("\n") < 3000 * 12
+    assert text.count('"rows": [') == 3001

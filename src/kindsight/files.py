@@ -34,6 +34,9 @@ __all__ = [
 # A list of numbers over several lines. In a text, a line feed would be escaped.
 _NUMBERS = re.compile(r"\[\n([-+.\deE, \n]+)\]")
 
+_JSON_PARTS = 4096
+"""Brackets, names and values of JSON that are joined before they are written."""
+
 MAX_TOML_BYTES = 2**20
 """Limit of the size of a TOML file."""
 
@@ -203,8 +206,21 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
     NaN and infinities, which JSON lacks, raise ValueError.
     """
-    text = json.dumps(valid_json(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        parts: list[str] = []
+        # In parts of some kilobytes, which end before an object: no list of numbers contains one.
+        for part in encoder.iterencode(valid_json(value)):
+            if part == "{" and len(parts) > _JSON_PARTS:
+                file.write(_in_lines("".join(parts)))
+                parts = []
+            parts.append(part)
+        file.write(_in_lines("".join(parts)) + "\n")
+
+
+def _in_lines(text: str) -> str:
+    """Return JSON with each list of numbers in a line, as text that can be encoded."""
+    return valid_text(_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
 
 
 def _needs_quotes(cell: object) -> bool:

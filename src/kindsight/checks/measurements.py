@@ -37,6 +37,7 @@ from kindsight.checks.measure import (
     measure_image,
     unreadable,
 )
+from kindsight.dataset.columns.codes import CodeColumn
 from kindsight.dataset.reading.on_cluster import Cluster
 from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
 from kindsight.dataset.splits.disjoint_sets import first_rows
@@ -61,6 +62,9 @@ FORMAT = 4
 
 WRITE_BATCH = 128
 """Measurements written at once while features are computed."""
+
+COPY_BATCH = 4096
+"""Measurements of copies of images, some 200 bytes each, that are copied at once."""
 
 READ_BATCH = 32
 """Maximum images given to a thread at once; 4 KB per image are held until they are written."""
@@ -111,14 +115,14 @@ class Measurements:
     ----------
     numeric : array
         Records of :data:`kindsight.checks.measure.NUMERIC`, (n,).
-    text : mapping of str to object array
-        Text columns, each (n,).
+    text : mapping of str to object array or CodeColumn
+        Text columns, each (n,). As codes, they take a few bytes per row.
     small_images : callable
         Returns the small grey images, uint8 (m, 64, 64), of rows, int64 (m,).
     """
 
     numeric: NDArray[np.void]
-    text: Mapping[str, NDArray[np.object_]]
+    text: Mapping[str, NDArray[np.object_] | CodeColumn]
     small_images: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
     def __len__(self) -> int:
@@ -129,13 +133,14 @@ class Measurements:
             column: NDArray[Any] = self.numeric[name]
             return column
         if name in TEXT:
-            return self.text[name]
+            return np.asarray(self.text[name], object)
         raise AttributeError(f"{type(self).__name__!r} has no column {name!r}")
 
     @property
     def readable(self) -> NDArray[np.bool_]:
         """Whether each image can be read, bool (n,)."""
-        return np.asarray(self.text["code"] == "", np.bool_)
+        code = self.text["code"]
+        return code.equals("") if isinstance(code, CodeColumn) else np.asarray(code == "", np.bool_)
 
 
 class MeasurementTable(SqliteFile):
@@ -201,8 +206,10 @@ class MeasurementTable(SqliteFile):
                     text[name][row] = interned.setdefault(value, value)
             missing += len(row_of)
         again = np.flatnonzero(first != every)
-        for column in (numeric, *text.values()):
-            column[again] = column[first[again]]
+        for start in range(0, len(again), COPY_BATCH):
+            some = again[start : start + COPY_BATCH]
+            for column in (numeric, *text.values()):
+                column[some] = column[first[some]]
         return not missing
 
     def small_images(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
@@ -441,16 +448,18 @@ def _measure(
         numeric, text = _columns(dataset, table, read, path)
     cache.prune(keep=path)
 
+    measured = dataset.with_columns(digest=read.digests)
+
     def small_images(rows: NDArray[np.int64], _: OpenTable = open_table) -> NDArray[np.uint8]:
         with closing(MeasurementTable(path)) as table:
-            return table.small_images([read.digests[row] for row in rows])
+            return table.small_images([measured.digest[row] for row in rows.tolist()])
 
-    return dataset.with_columns(digest=read.digests), Measurements(numeric, text, small_images)
+    return measured, Measurements(numeric, text, small_images)
 
 
 def _columns(
     dataset: ImageDataset, table: MeasurementTable, read: ProcessedFiles, path: Path
-) -> tuple[NDArray[np.void], dict[str, NDArray[np.object_]]]:
+) -> tuple[NDArray[np.void], dict[str, CodeColumn]]:
     """Return the columns from the table, completed by the errors of missing files."""
     n = len(dataset)
     numeric = np.zeros(n, NUMERIC)
@@ -462,4 +471,4 @@ def _columns(
         raise lost_error(path)
     for row, error in read.errors.items():
         text["code"][row], text["reason"][row] = error.code, error.reason
-    return numeric, text
+    return numeric, {name: CodeColumn.of(column) for name, column in text.items()}

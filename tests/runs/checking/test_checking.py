@@ -344,7 +344,7 @@ def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
     monkeypatch.setattr(measurements, "measure_image", refuse)
     _, beside = measure_dataset(dataset, cache)
     assert beside.numeric.tobytes() == alone.numeric.tobytes()
-    assert all((beside.text[name] == alone.text[name]).all() for name in alone.text)
+    assert all(beside.text[name] == alone.text[name] for name in alone.text)
 
 
 def test_long_lists_are_cut_in_the_json_alone(photos, cache, tmp_path, monkeypatch):

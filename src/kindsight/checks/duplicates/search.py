@@ -34,6 +34,7 @@ from kindsight.checks.duplicates.comparing import Orientation, PairComparison, S
 from kindsight.checks.duplicates.hash_index import NearPairSearch, Recall
 from kindsight.checks.duplicates.linking import Compared, link_pairs
 from kindsight.checks.measurements import SINGLE_TONE
+from kindsight.dataset.columns.convert import take_rows
 from kindsight.dataset.splits.disjoint_sets import DisjointSets, first_rows
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
@@ -260,7 +261,7 @@ class _Search:
         """Link identical files; return the first row of each content."""
         rows, digests = self._context.readable_rows, self._context.dataset.digest
         every = len(rows) == len(digests)
-        first = rows[first_rows(digests if every else [digests[row] for row in rows.tolist()])]
+        first = rows[first_rows(digests if every else take_rows(digests, rows))]
         again = first != rows
         links.add("identical", np.stack((first, rows), axis=1)[again], np.ones(again.sum()))
         different: NDArray[np.int64] = rows[~again]

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult, Severity
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.checks.duplicates.search import differing_groups
+from kindsight.dataset.columns.convert import is_equal, take_rows
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.splits.disjoint_sets import equal_rows
 from kindsight.dataset.table import ImageDataset
@@ -65,14 +66,11 @@ class IdenticalWithDifferentLabels(Check):
         dataset = context.dataset
         if not any(dataset.label):
             return self.not_applicable("The images have no labels.")
-        labelled = [
-            row
-            for row in context.readable_rows.tolist()
-            if dataset.digest[row] is not None and dataset.label[row] is not None
-        ]
+        known = ~is_equal(dataset.label, None) & ~is_equal(dataset.digest, None)
+        labelled = context.readable_rows[known[context.readable_rows]]
         findings = []
-        for group in equal_rows([dataset.digest[row] for row in labelled]):
-            rows = [labelled[index] for index in group.tolist()]
+        for group in equal_rows(take_rows(dataset.digest, labelled)):
+            rows = labelled[group].tolist()
             labels = sorted({str(dataset.label[row]) for row in rows})
             if len(labels) > 1:
                 message = f"Identical files are labelled {quoted_list(labels)}."

@@ -117,6 +117,11 @@ def same_rows(
 ) -> NDArray[np.bool_]:
     """Return whether each pair of rows has equal values: bool, of the shape of `rows`."""
     same: NDArray[np.bool_] = np.equal(rows, others)
+    if isinstance(column, BytesColumn) and column.missing is None:
+        for start in range(0, len(rows), BLOCK):
+            some = slice(start, start + BLOCK)
+            same[some] = (column.data[rows[some]] == column.data[others[some]]).all(axis=1)
+        return same
     for start in range(0, len(rows), BLOCK):
         pairs = start + np.flatnonzero(~same[start : start + BLOCK])
         if not len(pairs):
@@ -209,6 +214,8 @@ def is_equal(column: Sequence[Any], value: object) -> NDArray[np.bool_]:
         return column.equals(value)
     if isinstance(column, NumberColumn):
         return np.broadcast_to(column.numbers == value, len(column))
+    if isinstance(column, (TextColumn, BytesColumn)) and value is None:
+        return np.zeros(len(column), bool) if column.missing is None else column.missing
     return np.fromiter((cell == value for cell in column), bool, len(column))
 
 

@@ -406,9 +406,12 @@ def _signed(inode: int) -> int:
 def _known_digests(dataset: ImageDataset, index: FileIndex) -> list[str | None]:
     if dataset.arrays is not None:
         return [None] * len(dataset)
-    files = [dataset.address(row) for row in range(len(dataset))]
-    found = index.lookup(files)
-    return [found.get(file) for file in files]
+    digests: list[str | None] = []
+    for rows in chunked(range(len(dataset))):
+        files = [dataset.address(row) for row in rows]
+        found = index.lookup(files)
+        digests += map(found.get, files)
+    return digests
 
 
 def _run(
