@@ -52,5 +52,5 @@ def test_both_reasons_are_stated(joined):
     assert str(error.value) == (
         "Could not join the Ray cluster at 10.0.0.1:10001. As the address of its head: Failed to "
         "connect. As that of its Ray Client server: ray client connection timeout. Check the "
-        "address, and run the command on a machine of the cluster, or make this one a part of it."
+        "address, and run the command on a machine of the cluster, or add this machine to it."
     )
