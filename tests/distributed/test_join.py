@@ -37,20 +37,27 @@ def test_the_head_is_joined(joined):
 
 
 def test_a_client_server_leads_to_the_head(joined):
-    joined.errors = {"10.0.0.1:10001": ConnectionError("Failed to connect")}
     ray_cluster._join("ray://10.0.0.1:10001")
-    assert joined == ["10.0.0.1:10001", "ray://10.0.0.1:10001", "10.0.0.1:6379"]
+    assert joined == ["ray://10.0.0.1:10001", "10.0.0.1:6379"]
+    del joined[:]
+    joined.errors = {"10.0.0.1:7777": ConnectionError("Failed to connect")}
+    ray_cluster._join("ray://10.0.0.1:7777")
+    assert joined == ["10.0.0.1:7777", "ray://10.0.0.1:7777", "10.0.0.1:6379"]
 
 
 def test_both_reasons_are_stated(joined):
     joined.errors = {
         "10.0.0.1:10001": ConnectionError("Failed to connect"),
-        "ray://10.0.0.1:10001": ConnectionError("ray client connection timeout"),
+        "ray://10.0.0.1:10001": ConnectionAbortedError(
+            "Initialization failure from server:\nTraceback (most recent call last):\n"
+            "FileNotFoundError: No such file"
+        ),
     }
     with pytest.raises(ClusterError) as error:
         ray_cluster._join("ray://10.0.0.1:10001")
     assert str(error.value) == (
-        "Could not join the Ray cluster at 10.0.0.1:10001. As the address of its head: Failed to "
-        "connect. As that of its Ray Client server: ray client connection timeout. Check the "
-        "address, and run the command on a machine of the cluster, or add this machine to it."
+        "Could not join the Ray cluster at 10.0.0.1:10001. As the address of its Ray Client "
+        "server: FileNotFoundError: No such file. As the address of its head: Failed to connect. "
+        "Check the address, and run the command on a machine of the cluster, or add this machine "
+        "to it."
     )

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from kindsight.distributed.cluster_address import cluster_address, require_cluster
-from kindsight.distributed.ray_executor import RayExecutor, on_every_node
+from kindsight.distributed.ray_executor import RayExecutor, on_every_node, reason_of
 from kindsight.distributed.ray_worker import installed_versions, require_versions
 from kindsight.errors import ClusterError, KindsightError
 from kindsight.files import standard_error_hidden
@@ -86,7 +86,7 @@ class RayCluster:
         try:
             _init(address="local", num_cpus=count_cores(), include_dashboard=False)
         except _ERRORS as error:
-            raise KindsightError(f"Ray could not be started: {_first_line(error)}") from error
+            raise KindsightError(f"Ray could not be started: {reason_of(error)}") from error
 
 
 _ERRORS = (ConnectionError, RuntimeError, ValueError, OSError)
@@ -107,26 +107,33 @@ def _join(address: str) -> None:
     """
     _use_token()
     plain = address.removeprefix("ray://")
+    # Each attempt at the wrong kind of server takes twenty to thirty seconds.
+    attempts = [("its head", _join_head), ("its Ray Client server", _join_behind_client)]
+    if plain.endswith(f":{_CLIENT_PORT}"):
+        attempts.reverse()
     reasons = []
-    try:
-        _init(address=plain)
-        return
-    except _ERRORS as error:
-        reasons.append(f"As the address of its head: {_first_line(error)}")
-    try:
-        head = _address_behind_client(plain)
-    except _ERRORS as error:
-        reasons.append(f"As that of its Ray Client server: {_first_line(error)}")
-    else:
+    for server, join in attempts:
         try:
-            _init(address=head)
+            join(plain)
             return
         except _ERRORS as error:
-            reasons = [f"Its head {head}: {_first_line(error)}"]
+            reasons.append(f"As the address of {server}: {reason_of(error)}")
     raise ClusterError(
-        f"Could not join the Ray cluster at {plain}. {' '.join(reasons)} Check the "
-        "address, and run the command on a machine of the cluster, or add this machine to it."
+        f"Could not join the Ray cluster at {plain}. {' '.join(reasons)} Check the address, and "
+        "run the command on a machine of the cluster, or add this machine to it."
     )
+
+
+_CLIENT_PORT = 10001
+"""Port of a Ray Client server unless another one is set."""
+
+
+def _join_head(address: str) -> None:
+    _init(address=address)
+
+
+def _join_behind_client(address: str) -> None:
+    _init(address=_address_behind_client(address))
 
 
 def _address_behind_client(address: str) -> str:
@@ -139,11 +146,6 @@ def _address_behind_client(address: str) -> str:
     finally:
         ray.shutdown()
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return text if text.endswith(".") else f"{text}."
 
 
 def _use_token() -> None:

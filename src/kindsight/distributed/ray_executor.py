@@ -13,7 +13,7 @@ from kindsight.distributed.executor import LostTask, MakeWorker
 from kindsight.distributed.ray_worker import TaskWorker, Versions, load_result
 from kindsight.errors import ClusterError, KindsightError
 
-__all__ = ["RayExecutor"]
+__all__ = ["RayExecutor", "on_every_node", "reason_of"]
 
 # Cores per actor. Below 1: Ray's own tasks need cores, too, and actors of whole cores would cause a
 # deadlock on a small machine. Above 19/20: a node of n < 20 cores gets n actors.
@@ -204,7 +204,7 @@ def on_every_node(function: Any, *arguments: Any) -> list[tuple[str, Any]]:
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"The node {address} of the Ray cluster cannot run kindsight: "
-                f"{_first_line(error)} Install the same version of kindsight on every node."
+                f"{reason_of(error)} Install the same version of kindsight on every node."
             ) from error
     return found
 
@@ -228,12 +228,13 @@ def _errors_explained() -> Iterator[None]:
         yield
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise KindsightError(
-            f"The work on the Ray cluster was interrupted: {_first_line(error)} Start the same "
+            f"The work on the Ray cluster was interrupted: {reason_of(error)} Start the same "
             "command again: finished images are not computed again."
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error, or the last one of a traceback, as a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = (lines[-1] if "Traceback" in str(error) and lines else (lines or [""])[0])[:200]
     return text if text.endswith(".") else f"{text}."
