@@ -251,7 +251,8 @@ class CheckContext:
         different numbers.
     progress : callable, optional
         Called with (stage, done, total) by checks that take longer than two seconds; the stages are
-        ``"duplicates"``, ``"neighbours"``, ``"crops"``, ``"alignment"`` and ``"outliers"``.
+        ``"duplicates"``, ``"neighbours"``, ``"crops"``, ``"alignment"``, ``"outliers"`` and
+        ``"out of fold"``.
     """
 
     dataset: ImageDataset

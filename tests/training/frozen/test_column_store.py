@@ -75,10 +75,20 @@ def test_out_of_fold_predictions_from_a_file_question_the_same_labels(images, tm
     given = targets[:TRAINED].copy()
     swapped = np.arange(0, TRAINED, 20)
     given[swapped] = (given[swapped] + 1) % CLASSES
+    reported: list[tuple[int, int]] = []
     inside, filed = (
-        predict_out_of_fold(values[:TRAINED], given, CLASSES, LAYOUT, folds=folds, store=store)
+        predict_out_of_fold(
+            values[:TRAINED], given, CLASSES, LAYOUT, folds=folds, store=store,
+            progress=lambda done, total: reported.append((done, total)),
+        )
         for store in (None, ColumnStore(tmp_path, 0))
-    )
+    )  # fmt: skip
+    # Each of the two ends with all images; the second also reports while the file is written.
+    ends = [index for index, (done, _) in enumerate(reported) if done == TRAINED]
+    first, second = reported[: ends[0] + 1], reported[ends[0] + 1 :]
+    for states in (first, second):
+        assert states == sorted(states) and states[-1] == (TRAINED, TRAINED)
+    assert any(0.2 * TRAINED < done <= 0.5 * TRAINED for done, _ in second)
     assert filed.dtype == np.float32 and np.abs(filed - inside).max() < 0.01
     one, other = ({*find_label_errors(each, given).rows.tolist()} for each in (inside, filed))
     assert len(one & {*swapped.tolist()}) > 50

@@ -43,8 +43,8 @@ MIN_FINE = 0.7
 # cats-dogs are below.
 COARSE_SCALES, MIN_COARSE, COARSE = (1.0, 0.9, 0.8, 0.7), 0.58, 2.0
 
-# Pairs compared at once at half size and at full size: 50 to 100 MB for each thread.
-COARSE_BLOCK, FINE_BLOCK = 8_192, 512
+# Pairs compared at once at half size and at full size: up to 100 MB for each thread.
+COARSE_BLOCK, FINE_BLOCK = 2_048, 512
 
 AHEAD = 2
 """Blocks of each thread that wait."""

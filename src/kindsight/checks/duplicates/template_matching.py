@@ -150,19 +150,25 @@ class _Searched:
 
         Infinite for uniform windows.
         """
-        fine = self._fine[index]
-        tall, size = fine.reshape(-1, self._side), (width, height)
+        shape = (len(index), self._side - height + 1, self._side - width + 1)
+        lengths = np.empty(shape, np.float32)
+        for start in range(0, len(index), BATCH):
+            some = slice(start, start + BATCH)
+            fine = self._fine[index[some]]
+            whole = np.square(fine, dtype=np.float64).sum((1, 2))
+            least = np.maximum(MIN_ENERGY * whole, 1e-9)[:, None, None]
+            squares = _window_sums(cv2.sqrBoxFilter, fine, height, width)
+            sums = _window_sums(cv2.boxFilter, fine, height, width)
+            energy = squares - np.square(sums) / (height * width)
+            lengths[some] = np.where(energy > least, np.sqrt(np.maximum(energy, least)), np.inf)
+        return lengths
 
-        def sums(box: Any) -> NDArray[np.float64]:
-            found = box(
-                tall, cv2.CV_64F, size, anchor=(0, 0), normalize=False,
-                borderType=cv2.BORDER_CONSTANT,
-            )  # fmt: skip
-            inside = np.asarray(found, np.float64).reshape(fine.shape)
-            return inside[:, : self._side - height + 1, : self._side - width + 1]
 
-        energy = sums(cv2.sqrBoxFilter) - np.square(sums(cv2.boxFilter)) / (height * width)
-        whole = np.square(fine, dtype=np.float64).sum((1, 2))
-        least = np.maximum(MIN_ENERGY * whole, 1e-9)[:, None, None]
-        lengths = np.sqrt(np.maximum(energy, least)).astype(np.float32)
-        return np.where(energy > least, lengths, np.float32(np.inf))
+def _window_sums(box: Any, images: Floats, height: int, width: int) -> NDArray[np.float64]:
+    """Return an OpenCV box filter's sum of each window, (m, down, right)."""
+    found = box(
+        images.reshape(-1, images.shape[2]), cv2.CV_64F, (width, height), anchor=(0, 0),
+        normalize=False, borderType=cv2.BORDER_CONSTANT,
+    )  # fmt: skip
+    inside = np.asarray(found, np.float64).reshape(images.shape)
+    return inside[:, : images.shape[1] - height + 1, : images.shape[2] - width + 1]

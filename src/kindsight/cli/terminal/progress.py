@@ -50,6 +50,7 @@ STAGES = {
     "crops": "Searching for crops",
     "alignment": "Aligning crops",
     "outliers": "Searching for outliers",
+    "out of fold": "Predicting out of fold",
     "dates": "Reading EXIF dates",
     "measure": "Measuring images",
     "checks": "Running checks",

@@ -131,6 +131,9 @@ def out_of_fold_predictions(
     digests = [str(digest) for digest in some.digest]
     folds = fold_indices(targets, groups, FOLDS, seed, digests)
     vectors = FeatureRows.of(features.vectors).take(labelled)
-    return OutOfFoldPredictions(
-        rows, predict_out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed, store=store)
-    )
+    show = context.late_progress
+    probabilities = predict_out_of_fold(
+        vectors, targets, k, layout, folds=folds, seed=seed, store=store,
+        progress=lambda done, total: show("out of fold", done, total),
+    )  # fmt: skip
+    return OutOfFoldPredictions(rows, probabilities)

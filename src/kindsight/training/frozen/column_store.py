@@ -151,11 +151,16 @@ class ColumnStore:
 
     @contextmanager
     def computed(
-        self, features: FeatureRows, function: Callable[[Floats], Floats], width: int
+        self,
+        features: FeatureRows,
+        function: Callable[[Floats], Floats],
+        width: int,
+        report: Callable[[int], None] = lambda done: None,
     ) -> Iterator[Columns]:
         """Compute columns from features, block by block, and hold them until the block ends.
 
         - `function`: takes float32 (m, features), returns float32 (m, width).
+        - `report`: called with the number of rows that are in a file.
         """
         if 4 * width * len(features) <= self.max_bytes:
             yield features.map(function)
@@ -165,8 +170,11 @@ class ColumnStore:
             # The sums in a matrix product may depend on the number of BLAS threads.
             with threadpool_limits(1, user_api="blas"):
                 threads = min(count_cores(), MOST_THREADS)
+                done = 0
                 for values in map_ordered(function, _pieces(features), threads, 1):
                     file.append(values)
+                    done += len(values)
+                    report(done)
             yield file
         finally:
             file.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, Weight
 from kindsight.training.frozen.softmax import (
     FIRST_STRENGTH,
     GAMMA,
+    STRENGTHS,
     Candidate,
     CrossValidation,
     SoftmaxFit,
@@ -79,6 +81,9 @@ THREADED_IMAGES = 4000
 MOST_CANDIDATES = 13
 """Maximum number of fits in a selection: four sets of features, five and three strengths, the
 chosen head."""
+SELECTION_SHARE, COLUMNS_SHARE = 0.2, 0.3
+"""Shares of the selection and of computing the columns in the progress of out-of-fold
+predictions."""
 CALIBRATION_IMAGES = 100_000
 """Maximum number of out-of-fold predictions for fitting the temperature; more change its third
 digit."""
@@ -276,9 +281,16 @@ def _select(
 
 
 def head_columns(
-    features: FeatureRows, projection: PCA, nystroem: NystroemMap | None, store: ColumnStore
+    features: FeatureRows,
+    projection: PCA,
+    nystroem: NystroemMap | None,
+    store: ColumnStore,
+    report: Callable[[int], None] = lambda done: None,
 ) -> AbstractContextManager[Columns]:
-    """Return the columns that a head is fitted to, (images, columns), computed in blocks."""
+    """Return the columns that a head is fitted to, (images, columns), computed in blocks.
+
+    `report` is called with the number of images whose columns are computed.
+    """
 
     def compute(block: Floats) -> Floats:
         components = projection.apply(block)
@@ -287,7 +299,7 @@ def head_columns(
         return nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
 
     width = projection.kernel.shape[1] if nystroem is None else nystroem.whitening.shape[1]
-    return store.computed(features, compute, width)
+    return store.computed(features, compute, width, report)
 
 
 def _fit_layers(
@@ -448,6 +460,7 @@ def predict_out_of_fold(
     folds: NDArray[np.int64],
     seed: int = 0,
     store: ColumnStore | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Floats:
     """Return the probabilities of each image from a head that was fitted without it.
 
@@ -461,6 +474,8 @@ def predict_out_of_fold(
         See :func:`fit_head`.
     folds : array
         int64 (images,): the fold in which each image is held out; copies belong in one fold.
+    progress : callable, optional
+        Called with (done, total), as a number of images.
 
     Returns
     -------
@@ -472,7 +487,12 @@ def predict_out_of_fold(
     with _blas_threads(len(targets)):
         rows = selection_rows(len(targets), seed)
         weights = np.ones(len(targets), np.float32)
-        task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
+        report, counter = _shares(progress, len(targets)), count(1)
+        most = len(FEATURE_SETS) * len(STRENGTHS["linear"])
+        task = CrossValidation(
+            targets[rows], classes, folds[rows], weights[rows],
+            lambda: report(0.0, SELECTION_SHARE, next(counter) / most),
+        )  # fmt: skip
         every_row = FeatureRows.of(features)
         names, pca = feature_sets(layout), _weighted_pca(every_row[rows], layout, seed)
         tried: list[Candidate] = []
@@ -485,11 +505,18 @@ def predict_out_of_fold(
         every = CrossValidation(targets, classes, folds, weights)
         projection, few = pca.projection(number), pca.components(number)
         del pca  # hundreds of megabytes
-        with head_columns(every_row, projection, None, store) as found:
+        with head_columns(
+            every_row, projection, None, store,
+            lambda done: report(SELECTION_SHARE, COLUMNS_SHARE, done / len(targets)),
+        ) as found:  # fmt: skip
             start = None
             if isinstance(found, ColumnFile):
                 start = task.fit_folds(few, best.l2_strength)
-            fit = every.fit_folds(found, best.l2_strength, start)
+            before = SELECTION_SHARE + COLUMNS_SHARE
+            fit = every.fit_folds(
+                found, best.l2_strength, start,
+                lambda fraction: report(before, 1 - before, fraction),
+            )  # fmt: skip
             logits = every.held_out_logits(found, fit)
             blocks = blocks_of(found, classes)
         known = np.arange(len(targets))
@@ -498,7 +525,22 @@ def predict_out_of_fold(
         temperature = calibrate(logits[known], targets[known], folds[known]).temperature
         for block in blocks:
             logits[block] = to_probabilities(logits[block], temperature)
+        progress(len(targets), len(targets))
         return logits
+
+
+def _shares(
+    progress: Callable[[int, int], None], images: int
+) -> Callable[[float, float, float], None]:
+    """Return what reports a fraction of a step, given the shares of all before it and its own."""
+    latest = 0
+
+    def report(before: float, share: float, fraction: float) -> None:
+        nonlocal latest
+        latest = max(latest, int(images * (before + share * min(1.0, fraction))))
+        progress(latest, images)
+
+    return report
 
 
 def selection_rows(images: int, seed: int) -> NDArray[np.int64]:

@@ -398,14 +398,21 @@ class CrossValidation:
         return self.held_out_logits(columns, self.fit_folds(columns, l2_strength))
 
     def fit_folds(
-        self, columns: Columns, l2_strength: float, start: SoftmaxFit | None = None
+        self,
+        columns: Columns,
+        l2_strength: float,
+        start: SoftmaxFit | None = None,
+        report: Callable[[float], None] | None = None,
     ) -> SoftmaxFit:
-        """Return the fits without each fold, one problem per fold."""
+        """Return the fits without each fold, one problem per fold.
+
+        `report` is that of :func:`fit_softmax`.
+        """
         count = int(self.folds.max()) + 1
         weights = np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
         return fit_softmax(
             columns, self.targets, self.classes, weights, l2_strength / len(columns), start,
-            tolerance=TOLERANCE,
+            tolerance=TOLERANCE, report=report,
         )  # fmt: skip
 
     def held_out_logits(self, columns: Columns, fit: SoftmaxFit) -> Floats:
