@@ -303,7 +303,7 @@ def test_filter_sorting_and_arrow_keys(chromium, exported, files):
     numbers = chromium.evaluate(
         "[...document.querySelectorAll('.card.is-label .number')].map((e) => e.textContent)"
     )
-    shares = [float(number.rstrip("%")) for number in numbers]
+    shares = [float(number.strip("<>%")) for number in numbers]
     assert shares == sorted(shares, reverse=True)
     focused = "[...document.querySelectorAll('.card')].indexOf(document.activeElement)"
     chromium.evaluate("document.querySelector('.card').focus()")
