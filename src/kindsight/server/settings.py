@@ -87,7 +87,7 @@ class ServerSettings:
         if self.body_bytes > self.memory_bytes:
             raise SettingsError(
                 "`memory_bytes` must be at least `body_bytes`, or the largest request would always "
-                "be rejected; got {self.memory_bytes:,} and {self.body_bytes:,}."
+                f"be rejected; got {self.memory_bytes:,} and {self.body_bytes:,}."
             )
         for name in ("seconds", "grace"):
             if not 0 < getattr(self, name) <= 86_400:
