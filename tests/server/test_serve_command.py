@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kindsight.cli.app import app
-from kindsight.cli.serve import host_names
+from kindsight.cli.serve import addresses, host_names
 from running_server import RunningServer, receive, request, serving, wait_for
 from tiny_bundle import write_bundle, write_image
 
@@ -107,6 +108,25 @@ def test_names_of_hosts_follow_from_the_options() -> None:
     assert host_names("127.0.0.1", [], local=True) == local
     assert host_names("::1", ["Photos.example"], local=True) == (*local, "photos.example")
     assert host_names("0.0.0.0", [], local=False) is None
+
+
+def test_all_addresses_of_the_machine_are_printed_as_those_to_connect_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "lab-7")
+    assert addresses("127.0.0.1", 80, []) == ["http://127.0.0.1:80"]
+    assert addresses("::1", 80, ["x.org"]) == ["http://[::1]:80"]
+    assert addresses("0.0.0.0", 80, []) == ["http://127.0.0.1:80", "http://lab-7:80"]
+    assert addresses("::", 80, []) == ["http://[::1]:80", "http://lab-7:80"]
+    # A request with another host name is rejected.
+    assert addresses("0.0.0.0", 80, ["x.org"]) == ["http://x.org:80"]
+    monkeypatch.setattr(
+        "kindsight.server.run.run_server", lambda app, sock, on_ready: on_ready() or True
+    )
+    arguments = ["--host", "0.0.0.0", "--port", "0", "--token-file", str(_token(tmp_path))]
+    done = CliRunner().invoke(app, ["serve", str(write_bundle(tmp_path / "m")), *arguments])
+    assert re.search(r"http://lab-7:\d+/ from other machines\n", done.stdout)
+    assert "0.0.0.0" not in done.stdout
 
 
 def predict(server: RunningServer, data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shlex
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kindsight.server.models import Models
     from kindsight.server.settings import ServerSettings
 
-__all__ = ["host_names", "serve", "studio"]
+__all__ = ["addresses", "host_names", "serve", "studio"]
 
 FAILED = 1
 """The exit code if requests were not finished."""
@@ -167,7 +168,7 @@ def serve(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         watch=watch,
     )
     _log_to_stderr()
-    if not _serve(runs, settings, host, port, json, quiet):
+    if not _serve(runs, settings, host, port, allow_host or [], json, quiet):
         complain("stopped before every request was finished. A longer --grace gives more time.")
         raise typer.Exit(FAILED)
 
@@ -176,7 +177,13 @@ _MAKE_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())" > toke
 
 
 def _serve(
-    runs: list[str], settings: ServerSettings, host: str, port: int, json: bool, quiet: bool
+    runs: list[str],
+    settings: ServerSettings,
+    host: str,
+    port: int,
+    allow_host: list[str],
+    json: bool,
+    quiet: bool,
 ) -> bool:
     """Serve until a signal arrives; return whether every request was finished."""
     from kindsight.server.app import create_app
@@ -185,14 +192,14 @@ def _serve(
     sock = bind(host, port)
     try:
         app = create_app(runs, settings)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+        address, *others = addresses(host, sock.getsockname()[1], allow_host)
         models: Models = app.state.serving.models
 
         def announce() -> None:
             if json:
                 print_json(_ready(address, models))
             elif not quiet:
-                say(*_message(address, models, settings))
+                say(*_message(address, others, models, settings))
 
         return run_server(app, sock, announce)
     finally:
@@ -213,6 +220,19 @@ def host_names(host: str, more: list[str], local: bool) -> tuple[str, ...] | Non
     return tuple(dict.fromkeys(name.lower() for name in names))
 
 
+def addresses(host: str, port: int, allow_host: list[str]) -> list[str]:
+    """Return the URLs of a server: from this machine, then from other machines if they differ.
+
+    For 0.0.0.0 and ::, to which clients cannot connect on every system, these are a loopback
+    address and the name of this machine; or the names of `allow_host`, as it rejects any other.
+    """
+    names = [host]
+    if host in ("0.0.0.0", "::"):
+        local = "127.0.0.1" if host == "0.0.0.0" else "::1"
+        names = allow_host or [local, socket.gethostname()]
+    return [f"http://{f'[{name}]' if ':' in name else name}:{port}" for name in names]
+
+
 def _ready(address: str, models: Models) -> dict[str, object]:
     return {
         "address": address,
@@ -228,11 +248,14 @@ def _ready(address: str, models: Models) -> dict[str, object]:
     }
 
 
-def _message(address: str, models: Models, settings: ServerSettings) -> list[str]:
+def _message(
+    address: str, others: list[str], models: Models, settings: ServerSettings
+) -> list[str]:
     paint = Paint(sys.stdout)
     header = "-H 'Authorization: Bearer TOKEN' " if settings.token else ""
     lines = [
         f"{paint('Page', 'bold')}     {address}/",
+        *(f"         {other}/ from other machines" for other in others),
         f"{paint('Predict', 'bold')}  curl {header}-F images=@photo.jpg {address}/v1/predict",
     ]
     for number, served in enumerate(models.all):

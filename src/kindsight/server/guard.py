@@ -27,6 +27,7 @@ from kindsight.server.problems import (
     TOO_LARGE,
     UNAUTHORIZED,
     ProblemError,
+    any_of,
     problem_response,
 )
 from kindsight.server.settings import ServerSettings
@@ -256,7 +257,7 @@ class Guard:
         if self._hosts is not None and _hostname(host) not in self._hosts:
             raise ProblemError(
                 OTHER_HOST,
-                f"This server is not {host[:80]!r}, but {' or '.join(self._hosts)}. {_NAME_CURE}",
+                f"This server is not {host[:80]!r}, but {any_of(self._hosts)}. {_NAME_CURE}",
             )
         # A browser never adds the token by itself, so with a token the origin does not matter.
         if self._token is None and scope["method"] not in ("GET", "HEAD"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "Kind",
     "Problem",
     "ProblemError",
+    "any_of",
     "documented",
     "handle_problems",
     "problem_response",
@@ -172,7 +173,7 @@ def handle_problems(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(ProblemError(UNPROCESSABLE, _faults(error)))
+        return problem_response(ProblemError(UNPROCESSABLE, _faults(request, error)))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -197,14 +198,26 @@ def _of_status(request: Request, error: HTTPException) -> ProblemError:
     return ProblemError(FAILED, str(error.detail))
 
 
-def _faults(error: RequestValidationError) -> str:
+def _faults(request: Request, error: RequestValidationError) -> str:
     """Return a sentence for each wrong parameter, with the rule that it breaks."""
     sentences = []
     for each in error.errors()[:5]:
         name = ".".join(str(part) for part in each["loc"][1:])[:80] or "the body"
         if each["type"] == "extra_forbidden":
-            sentences.append(f"There is no parameter {name!r} here.")
+            sentences.append(f"There is no parameter {name!r} here; use {_parameters(request)}.")
             continue
         given = f"; got {str(each['input'])[:80]!r}" if isinstance(each.get("input"), str) else ""
         sentences.append(f"{name}: {str(each['msg'])[:200]}{given}.")
     return " ".join(sentences)
+
+
+def _parameters(request: Request) -> str:
+    """Return the query parameters of the route of a request, such as ``top_k, sets or explain``."""
+    route = request.app.openapi()["paths"][request.scope["route"].path]
+    parameters = route[request.method.lower()]["parameters"]
+    return any_of([each["name"] for each in parameters if each["in"] == "query"])
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Return names as text: ``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

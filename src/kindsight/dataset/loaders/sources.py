@@ -206,10 +206,14 @@ def _listings(
 
 
 def _shortened(root: str) -> str:
-    """Return a hint if `Path` has changed an address; "" for other paths."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", root) is None:
+    """Return a hint if an address lacks a slash, as one in a `Path` does; "" for other paths."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+:)/([^/].*)", root)
+    if match is None:
         return ""
-    return "Give an address as text: Path shortens '://' to ':/'."
+    return (
+        f"An address has two slashes: {quoted(f'{match[1]}//{match[2]}')}. Path drops one of them: "
+        "give an address as text."
+    )
 
 
 _FORMS = "Images are read from a folder, a table (.csv, .parquet) or arrays (.npz)."

@@ -22,7 +22,7 @@ export function MistakesView() {
   };
   return html`
     <div class="lead"><div class="bar"><h1>Mistakes</h1><${ChooseRun} /></div>
-      <p class="quiet">${run.wrong === 0 ? `No mistakes on the ${run.split} images.` : `${counted(run.wrong, "mistake")} on the ${run.split} images, the most confident first. A confident mistake is
+      <p class="quiet">${run.wrong === 0 ? `No mistakes on the ${run.split} images.` : `${counted(run.wrong, "mistake")} on the ${run.split} images${run.wrong === 1 ? "" : ", the most confident first"}. A confident mistake is
         often an image with a wrong label: correct it here, and train again.`}</p></div>
     ${run.labels.length <= MATRIX ? html`<${Matrix} run=${run} cell=${cell} choose=${choose} />` : html`<${Confusions} run=${run} cell=${cell} choose=${choose} />`}
     ${cell === null ? null : html`<p class="filter-line"><strong><${Name}>${cell.label}<//> predicted as <${Name}>${cell.prediction}<//></strong>: ${counted(mistakes.length, "image")}
