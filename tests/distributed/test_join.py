@@ -45,6 +45,11 @@ def test_a_client_server_leads_to_the_head(joined):
     assert joined == ["10.0.0.1:7777", "ray://10.0.0.1:7777", "10.0.0.1:6379"]
 
 
+def test_an_error_without_words_is_stated_by_its_type():
+    assert ray_cluster.reason_of(ConnectionResetError()) == "ConnectionResetError."
+    assert ray_cluster.reason_of(OSError("\n failed.\nmore")) == "failed."
+
+
 def test_both_reasons_are_stated(joined):
     joined.errors = {
         "10.0.0.1:10001": ConnectionError("Failed to connect"),

@@ -236,5 +236,6 @@ def _errors_explained() -> Iterator[None]:
 def reason_of(error: BaseException) -> str:
     """Return the first line of an error, or the last one of a traceback, as a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = (lines[-1] if "Traceback" in str(error) and lines else (lines or [""])[0])[:200]
+    text = (lines[-1] if "Traceback" in str(error) and lines else lines[0] if lines else "")[:200]
+    text = text or type(error).__name__
     return text if text.endswith(".") else f"{text}."

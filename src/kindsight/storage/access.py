@@ -248,7 +248,7 @@ def _translated(error: BaseException, address: str) -> Exception:
     statuses = [getattr(link, "status", getattr(link, "code", None)) for link in chain]
     codes = [getattr(link, "response", None) for link in chain]
     code = next((c["Error"].get("Code") for c in codes if isinstance(c, dict) and "Error" in c), "")
-    lines = str(error).split("\n")
+    lines = str(error).splitlines() or [""]
     # botocore states the reason in the line after a colon.
     text = " ".join(lines[: 1 + lines[0].endswith(":")])[:200].strip().rstrip(".:")
     text = text or type(error).__name__
