@@ -18,6 +18,7 @@ from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, MissingExtraError, StorageError
 from kindsight.images import read_image
 from kindsight.storage import access
+from kindsight.storage.address import shown
 from kindsight.storage.files import names_in, write_file
 from storage_server import upload
 from tiny_bundle import write_bundle
@@ -255,8 +256,23 @@ def test_other_file_systems_are_opened_for_their_host(monkeypatch: pytest.Monkey
     monkeypatch.setattr("fsspec.implementations.ftp.FTPFileSystem.__del__", lambda self: None)
     with pytest.raises(
         StorageError, match=r"host\.invalid refused the connection\. Check the addr"
-    ):
+    ) as caught:
         ImageDataset.open("ftp://user:secret@host.invalid/photos/")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("https://user:secret@host/a?sign=secret", "https://host/a"),
+        ("https://user:se@cret@host/a@b:c", "https://host/a@b:c"),
+        ("ftp://user:se@cret@host/a@b?c", "ftp://host/a@b?c"),
+        ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net/a"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+    ],
+)
+def test_no_password_is_printed(address: str, text: str) -> None:
+    assert shown(address) == text
 
 
 def test_the_case_of_a_scheme_does_not_matter(store: str, folder: Path) -> None:

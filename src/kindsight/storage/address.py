@@ -26,7 +26,9 @@ MEMBER = ".tar!"
 """Separates the name of a tar file from that of a file in it."""
 
 _MEMBER = re.compile(r"(?s)(.+?\.tar)!(?:(\d{1,18})\+(\d{1,18})!)?(.+)", re.IGNORECASE)
-_SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*", re.DOTALL)
+_SECRET = re.compile(r"(?<=://)[^/?#]*@|\?.*", re.DOTALL)
+# Of other schemes. Without a colon, the name before @ is a container of Azure.
+_PASSWORD = re.compile(r"(?<=://)[^/]*:[^/]*@")
 
 
 def is_address(name: object) -> bool:
@@ -101,8 +103,8 @@ def join(root: str | os.PathLike[str] | None, path: str) -> str:
 
 def shown(address: str) -> str:
     """Return an address safe to print: without passwords and queries, which may be signatures."""
-    text = _SECRET.sub("", address) if scheme_of(address) in _HTTP else address
-    return printable(text)
+    secret = _SECRET if scheme_of(address) in _HTTP else _PASSWORD
+    return printable(secret.sub("", address))
 
 
 def split_member(name: str) -> tuple[str, tuple[int, int] | None, str] | None:
