@@ -196,7 +196,7 @@ def test_a_held_table_is_not_deleted_and_stops_no_pruning(tmp_path, held):
 
 
 def test_long_json_is_the_same_as_in_one_part(tmp_path):
-    """It is written in parts, which end before an object."""
+    """Long JSON is written in parts that end before an object."""
     names = ("a", "b\udcff", "[\n1,\n2\n]")
     rows = [{"rows": [i, -i, 0.5], "paths": [*names, str(i)], "none": []} for i in range(3000)]
     write_json(tmp_path / "a.json", {"rows": rows, "numbers": list(range(20_000))})

@@ -35,7 +35,7 @@ __all__ = [
 _NUMBERS = re.compile(r"\[\n([-+.\deE, \n]+)\]")
 
 _JSON_PARTS = 4096
-"""Brackets, names and values of JSON that are joined before they are written."""
+"""Tokens of JSON (brackets, names, values) that are joined before they are written."""
 
 MAX_TOML_BYTES = 2**20
 """Limit of the size of a TOML file."""
@@ -202,14 +202,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Write `value` as indented JSON, lists of numbers in a line each.
+    """Write `value` as indented JSON, with each list of numbers on one line.
 
     NaN and infinities, which JSON lacks, raise ValueError.
     """
     encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         parts: list[str] = []
-        # In parts of some kilobytes, which end before an object: no list of numbers contains one.
+        # Written in parts that end before an object, so that no list of numbers is split.
         for part in encoder.iterencode(valid_json(value)):
             if part == "{" and len(parts) > _JSON_PARTS:
                 file.write(_in_lines("".join(parts)))
@@ -219,7 +219,7 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
 
 def _in_lines(text: str) -> str:
-    """Return JSON with each list of numbers in a line, as text that can be encoded."""
+    """Return JSON text with each list of numbers on one line, and without lone surrogates."""
     return valid_text(_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
 
 

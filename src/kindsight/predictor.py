@@ -105,9 +105,9 @@ class Predictor:
         Where images are read and run through the network: ``"local"``, on the threads of this
         process; ``"ray"``, on the Ray cluster of the environment variable RAY_ADDRESS or else on
         one that is started on this machine; or ``"ray://HOST:PORT"``. Predictions and their order
-        are the same. The cluster is joined with the first image. Use the predictor in a ``with``
-        block, or close it, to leave the cluster.
-        :meth:`predict_bytes` and :meth:`predict_here` run in this process.
+        are the same. The cluster is joined or started when the first image is predicted. Use the
+        predictor in a ``with`` block, or close it, to leave the cluster. :meth:`predict_bytes` and
+        :meth:`predict_here` run in this process.
 
     Raises
     ------
@@ -320,7 +320,7 @@ class Predictor:
             yield from map_ordered(compute, batches, self._pool.workers, AHEAD)
 
     def _open_executor(self, on: str) -> Executor:
-        """Join or start the cluster, unless that was done before."""
+        """Return the executor of the cluster; the first call joins or starts it."""
         if self._executor is None:
             self._executor = self._cluster.enter_context(open_executor(on))
         assert self._executor is not None

@@ -1,4 +1,4 @@
-"""Headers and body of an answer leave in one write; nothing is held back or lost."""
+"""Headers and body of a response are sent in one write; nothing is delayed or lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kindsight.server.run import JoiningTransport
 
 
 class Recorded:
-    """A transport that notes what it is asked for."""
+    """A transport that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -27,7 +27,7 @@ class Recorded:
 
 
 async def turn() -> None:
-    """Let the event loop do what waits."""
+    """Let the event loop run its callbacks."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

@@ -64,7 +64,7 @@ WRITE_BATCH = 128
 """Measurements written at once while features are computed."""
 
 COPY_BATCH = 4096
-"""Measurements of copies of images, some 200 bytes each, that are copied at once."""
+"""Number of measurements, about 200 bytes each, copied at once to rows of identical images."""
 
 READ_BATCH = 32
 """Maximum images given to a thread at once; 4 KB per image are held until they are written."""

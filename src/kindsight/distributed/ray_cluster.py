@@ -107,7 +107,7 @@ def _join(address: str) -> None:
     """
     _use_token()
     plain = address.removeprefix("ray://")
-    # Each attempt at the wrong kind of server takes twenty to thirty seconds.
+    # An attempt with the wrong kind of server takes twenty to thirty seconds to fail.
     attempts = [("its head", _join_head), ("its Ray Client server", _join_behind_client)]
     if plain.endswith(f":{_CLIENT_PORT}"):
         attempts.reverse()
@@ -125,7 +125,7 @@ def _join(address: str) -> None:
 
 
 _CLIENT_PORT = 10001
-"""Port of a Ray Client server unless another one is set."""
+"""Default port of a Ray Client server."""
 
 
 def _join_head(address: str) -> None:

@@ -177,10 +177,10 @@ class _HeadTooLargeError(Exception):
 
 
 class JoiningTransport:
-    """A transport that sends two writes of one turn of the event loop as one.
+    """A transport that joins two writes in one iteration of the event loop.
 
-    Uvicorn writes the headers and the body of an answer one after the other: two system calls, and
-    two segments that wake the client twice.
+    Uvicorn writes the headers and the body of a response separately. That takes two system calls,
+    and two TCP segments that wake the client twice.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data with the next write, or at the end of this turn."""
+        """Send data with the next write, or at the end of this iteration of the event loop."""
         self._parts.append(data)
         if len(self._parts) == 1:
             self._loop.call_soon(self._flush)
@@ -205,7 +205,7 @@ class JoiningTransport:
             self._flush()
 
     def close(self) -> None:
-        """Close the connection when everything is sent."""
+        """Close the connection after everything is sent."""
         self._flush()
         self._transport.close()
 

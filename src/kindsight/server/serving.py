@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 WATCH_AFTER = 0.2
 """Seconds after which a request whose images still wait is dropped if its client is gone.
 
-To watch a connection is a task of its own, which most requests do not live long enough to need.
+Watching a connection needs a separate task, and most requests end before.
 """
 
 
@@ -99,10 +99,10 @@ class Serving:
 
 
 class _Outcome:
-    """How the wait for the images of a request ends; `ended` is true if all were predicted.
+    """The outcome of waiting for the images of a request; `ended` is true if all were predicted.
 
-    Timers and callbacks in place of the tasks of ``asyncio.wait``, which take a sixth of the
-    processor time of a request.
+    It uses timers and callbacks instead of the tasks of ``asyncio.wait``, which take a sixth of a
+    request's processor time.
     """
 
     def __init__(self, jobs: Sequence[Job], request: Request, seconds: float) -> None:
@@ -121,7 +121,7 @@ class _Outcome:
             self._end(True)
 
     def close(self) -> None:
-        """Wait no longer."""
+        """Cancel the timers, and stop watching the connection."""
         for timer in self._timers:
             timer.cancel()
         if self._watching is not None:

@@ -249,7 +249,7 @@ def _translated(error: BaseException, address: str) -> Exception:
     codes = [getattr(link, "response", None) for link in chain]
     code = next((c["Error"].get("Code") for c in codes if isinstance(c, dict) and "Error" in c), "")
     lines = str(error).splitlines() or [""]
-    # botocore states the reason in the line after a colon.
+    # If the first line ends with a colon, botocore states the reason in the next one.
     text = " ".join(lines[: 1 + lines[0].endswith(":")])[:200].strip().rstrip(".:")
     text = text or type(error).__name__
     name = shown(address)

@@ -1,7 +1,8 @@
 """Find images that are crops of others, or show one scene with another frame (KS305).
 
-Nearest neighbours by features are candidates. Each image of a pair is searched inside the other: at
-half size first, which few pairs pass, then at full size, and then aligned.
+Nearest neighbours by features are candidates. Each image of a pair is searched inside the other, at
+half size. The few pairs with a high correlation are searched again at full size, and those that
+still have one are aligned.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
 __all__ = ["CropComparison", "find_crops"]
 
-# Neighbours compared per image, and their minimum cosine similarity. Crops of 56 to 72% of the area
-# reach 0.17 in sign-digits, 0.55 in cats-dogs.
+# Neighbours compared per image, and their minimum cosine similarity. The lowest similarity of crops
+# of 56 to 72% of the area is 0.17 in sign-digits and 0.55 in cats-dogs.
 NEIGHBOURS = 10
 MIN_COSINE = 0.12
 
@@ -34,25 +35,25 @@ MIN_CORRELATION = 0.9
 # Side lengths of a crop relative to the largest that fits; 0.68 is 46% of the area.
 SCALES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68)
 
-# Minimum correlation before alignment. Crops reach 0.74 in sign-digits, cats-dogs and cifar10; 94
-# to 100 of 100 other images that get this far are below.
+# Minimum correlation at full size. The lowest of crops is 0.74 in sign-digits, cats-dogs and
+# cifar10; 94 to 100% of the other pairs that are compared at full size have less.
 MIN_FINE = 0.7
 
 # Side lengths and minimum correlation at 32 x 32 pixels, and the standard deviation of the blur
-# that is subtracted. Crops reach 0.61; nine in ten other images of sign-digits and 99 in 100 of
-# cats-dogs are below.
+# that is subtracted. The lowest correlation of crops is 0.61; 90% of the other pairs of sign-digits
+# and 99% of those of cats-dogs have less.
 COARSE_SCALES, MIN_COARSE, COARSE = (1.0, 0.9, 0.8, 0.7), 0.58, 2.0
 
 # Pairs compared at once at half size and at full size: up to 100 MB for each thread.
 COARSE_BLOCK, FINE_BLOCK = 2_048, 512
 
 AHEAD = 2
-"""Blocks of each thread that wait."""
+"""Blocks per thread that are computed ahead of the awaited one."""
 
 HALF = SMALL[0] // 2
 
 READ_BLOCK = 4_096
-"""Small images read at once."""
+"""Number of small images read at once."""
 
 Pairs = NDArray[np.int64]
 Small = NDArray[np.uint8]
@@ -140,7 +141,7 @@ class CropComparison:
         return np.concatenate(found)
 
     def compare(self, pairs: Pairs) -> Compared:
-        """Compare pairs, int64 (m, 2), at full size."""
+        """Return the result of comparing pairs, int64 (m, 2), at full size."""
         found = [np.empty(0), *map_ordered(self._aligned, self._blocks(pairs), count_cores())]
         values = np.concatenate(found)
         return Compared(values >= MIN_CORRELATION, values)
@@ -155,14 +156,14 @@ class CropComparison:
         return halved
 
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[Pairs, Small, Pairs]]:
-        """Yield some pairs, their small images, and the pairs as indices of these."""
+        """Yield blocks: pairs, their small images, and the pairs as indices of these images."""
         for at in range(0, len(pairs), FINE_BLOCK):
             some = pairs[at : at + FINE_BLOCK]
             rows, index = np.unique(some, return_inverse=True)
             yield some, self._small_images(rows), index.reshape(-1, 2)
 
     def _aligned(self, block: tuple[Pairs, Small, Pairs]) -> NDArray[np.float64]:
-        """Return the correlation of pairs after alignment; 0 where no alignment is tried."""
+        """Return the correlation of pairs after alignment; 0 for pairs that are not aligned."""
         pairs, small, index = block
         found = locate_crops(small, index, self._sides(pairs), SCALES, FINE)
         values = np.zeros(len(pairs))

@@ -14,7 +14,7 @@ from kindsight.checks.context import Vectors, principal_components
 
 __all__ = ["nearest_pairs"]
 
-# Up to this number of images, all pairs are compared in a second.
+# Up to this number of images, all pairs are compared, which takes up to a second.
 EXACT_UP_TO = 4_000
 
 # Principal components compared. Each is divided by the square root of its standard deviation,
@@ -22,8 +22,8 @@ EXACT_UP_TO = 4_000
 # sign-digits are then among the first ten neighbours; with unscaled features, 89.
 COMPONENTS = 384
 
-# Clusters that each image belongs to. All crops of sign-digits share one of eight with the whole
-# image; of four, 88 of 100 do.
+# Clusters that each image belongs to. All crops of sign-digits share at least one of eight with the
+# whole image; with four clusters, 88 of 100 do.
 CLUSTERS_PER_IMAGE = 8
 
 # Clusters of more than this multiple of the mean size are divided again (in cats-dogs, sign-digits
@@ -32,10 +32,10 @@ LARGEST, CLUSTERS_WITHIN = 4, 4
 
 BLOCK = 512
 
-# Of more images, the components are held as float16: 0.8 KB per image.
+# For more images than this, the components are stored as float16: 0.8 KB per image.
 HALF_PRECISION_FROM = 100_000
 
-# Pairs of neighbours gathered before those found twice are dropped, at 32 bytes each.
+# Pairs of neighbours that are gathered before duplicates among them are dropped; 32 bytes each.
 WAITING_PAIRS = 4_000_000
 
 
@@ -84,7 +84,7 @@ def nearest_pairs(
 
 
 class _Nearest:
-    """Distinct pairs of neighbours; of too many, those of the highest similarity."""
+    """Distinct pairs of neighbours; if there are too many, those of the highest similarity."""
 
     def __init__(self, n: int, at_most: int) -> None:
         self._n, self._at_most = n, at_most

@@ -80,7 +80,7 @@ def _spectra(images: Small) -> NDArray[np.complexfloating]:
     fine = high_pass_all(halved, SHIFT)
     fine = fine - fine.mean((1, 2), keepdims=True)
     fine /= np.sqrt(np.square(fine).sum((1, 2), keepdims=True)) + 1e-6
-    # NumPy's forward transforms of single precision take a third of the time if normalised.
+    # With norm="ortho", forward transforms of single precision take a third of the time.
     return np.fft.rfft2(fine, norm="ortho")
 
 

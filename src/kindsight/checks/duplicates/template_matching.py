@@ -21,11 +21,11 @@ MIN_SIDE = 8
 """Minimum height and width of a resized crop, in pixels."""
 
 MIN_ENERGY = 1e-6
-"""Energy of a window, relative to its image's, below which it counts as uniform: single precision
-does not resolve it."""
+"""Energy of a window relative to that of its image, below which the window counts as uniform: it is
+within the rounding error of single precision."""
 
 BATCH = 512
-"""Pairs transformed at once: a megabyte at 32 x 32 pixels."""
+"""Number of pairs transformed at once: a megabyte at 32 x 32 pixels."""
 
 Small = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -75,7 +75,7 @@ def locate_crops(
 
 
 def resize_all(images: Small, height: int, width: int) -> Small:
-    """Return images, uint8 (n, side, side), averaged to a size that is not larger."""
+    """Return images, uint8 (n, side, side), reduced by averaging to a size that is not larger."""
     # Stacked in one tall image: one OpenCV call per small image is slow.
     count, side = len(images), images.shape[2]
     size = (width, count * height)
@@ -93,7 +93,7 @@ def _by_shape(shapes: Integers) -> Iterator[tuple[tuple[int, int], Integers]]:
 
 
 def _templates(pieces: Small, height: int, width: int, sigma: float) -> Floats:
-    """Return resized crops of mean 0 and length 1, float32 (n, height, width)."""
+    """Return resized crops of mean 0 and norm 1, float32 (n, height, width)."""
     fine = high_pass_all(resize_all(pieces, height, width), sigma)
     fine -= fine.mean((1, 2), keepdims=True)
     fine /= np.sqrt(np.square(fine).sum((1, 2), keepdims=True)) + np.float32(1e-6)
@@ -109,7 +109,7 @@ class _Searched:
 
     def __init__(self, images: Small, sigma: float) -> None:
         self._fine, self._side = high_pass_all(images, sigma), images.shape[1]
-        # NumPy's forward transforms of single precision take a third of the time if normalised.
+        # With norm="ortho", forward transforms of single precision take a third of the time.
         self._spectra = np.fft.rfft2(self._fine, norm="ortho")
 
     def best_windows(
@@ -118,7 +118,7 @@ class _Searched:
         """Return the highest correlation of each pair, and the top and left of its window.
 
         - `index`: int64 array (m,); the whole image of each pair.
-        - `templates`: float32 array (k, height, width); of mean 0 and length 1.
+        - `templates`: float32 array (k, height, width); of mean 0 and norm 1.
         - `piece`: int64 array (m,); the template of each pair.
         """
         side, (height, width) = self._side, templates.shape[1:]
@@ -146,7 +146,7 @@ class _Searched:
         return best, top, left
 
     def _lengths(self, index: Integers, height: int, width: int) -> Floats:
-        """Return the length of each window minus its mean, float32 (m, down, right).
+        """Return the norm of each window minus its mean, float32 (m, down, right).
 
         Infinite for uniform windows.
         """
@@ -165,7 +165,7 @@ class _Searched:
 
 
 def _window_sums(box: Any, images: Floats, height: int, width: int) -> NDArray[np.float64]:
-    """Return an OpenCV box filter's sum of each window, (m, down, right)."""
+    """Return the sum of each window by a box filter of OpenCV, (m, down, right)."""
     found = box(
         images.reshape(-1, images.shape[2]), cv2.CV_64F, (width, height), anchor=(0, 0),
         normalize=False, borderType=cv2.BORDER_CONSTANT,

@@ -75,7 +75,7 @@ def choose_groups(
     - `groups`: in random order of their keys.
     - `wanted`: images wanted of each class, at least 1.
     - `reserve`: groups of each class that must be left over.
-    - `exact`: what `wanted` was rounded from.
+    - `exact`: the numbers of images before they were rounded to `wanted`.
     """
     chosen = np.zeros(groups.counts.n, np.bool_)
     singles = [np.zeros(0, np.int64)]
@@ -213,7 +213,10 @@ class _Choice:
         removed: NDArray[np.int64],
         added: NDArray[np.int64],
     ) -> tuple[_Rank, tuple[int, int]]:
-        """Return the rank of the best exchange, the first of equals, and what it exchanges."""
+        """Return the rank of the best exchange, and its indices in `removed` and `added`.
+
+        Of equally good exchanges, the first one is returned.
+        """
         found = self.ranks(
             images - removed[:, None] + added[None],
             groups - np.sign(removed)[:, None] + np.sign(added)[None],

@@ -62,7 +62,7 @@ def draw_groups(
     balanced = np.sort(np.argsort(-total, kind="stable")[:MAX_BALANCED])
     some = counts.take(np.arange(counts.n), balanced)
     sizes = some.group_sums(some.images)
-    order = np.argsort(-sizes, kind="stable")  # of equal size: in the order of the keys
+    order = np.argsort(-sizes, kind="stable")  # groups of equal size: in the order of their keys
     some = some.take(order, np.arange(len(balanced)))
     pools = np.flatnonzero(singles[balanced])
     largest = max(some.images.max(initial=0), singles.max())
@@ -117,7 +117,7 @@ class _Drawing:
     ) -> None:
         self.chance, self.images, self.keys = chance, images, keys
         self.sizes = images.sum(axis=0, dtype=np.int64)
-        self.key, self.number = keys[0].tobytes(), 0  # of the next random number
+        self.key, self.number = keys[0].tobytes(), 0  # give the next random number
 
     def undecided(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         chance = self.chance[units]
@@ -127,7 +127,9 @@ class _Drawing:
         """Decide all groups."""
         left = np.zeros(0, np.int64)
         groups = self.undecided(np.arange(len(self.keys)))
-        bits = np.frexp(self.sizes[groups])[1]  # of the size's binary number
+        bits = np.frexp(self.sizes[groups])[
+            1
+        ]  # groups of about the same size: the number of binary digits
         for tier in np.split(groups, np.flatnonzero(np.diff(bits)) + 1) if len(groups) else []:
             left = self.decide_among(left, self.undecided(tier))
             if len(left):

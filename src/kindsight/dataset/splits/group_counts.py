@@ -43,7 +43,7 @@ class GroupCounts(NamedTuple):
         return np.repeat(np.arange(self.n), np.diff(self.starts))
 
     def take(self, groups: NDArray[np.int64], classes: NDArray[np.int64]) -> GroupCounts:
-        """Return some groups; `classes`, ascending, are counted from 0, others are left out."""
+        """Return some groups and classes; the i-th of `classes`, ascending, becomes class i."""
         lengths = np.diff(self.starts)[groups]
         ends = np.cumsum(lengths)
         at = np.arange(lengths.sum()) + np.repeat(self.starts[groups] - ends + lengths, lengths)
@@ -64,7 +64,7 @@ class GroupCounts(NamedTuple):
     def sums(
         self, chosen: NDArray[np.bool_], n_classes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the images, and the groups, of each class in some groups."""
+        """Return the number of images, and of groups, of each class in the chosen groups."""
         there = np.repeat(chosen, np.diff(self.starts))
         classes = self.classes[there]
         images = np.zeros(n_classes, np.int64)
@@ -72,7 +72,7 @@ class GroupCounts(NamedTuple):
         return images, np.bincount(classes, minlength=n_classes)
 
     def group_sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the sum of each group's `values`, one for each entry: float64 (n,)."""
+        """Return the sum of `values`, one for each entry, in each group: float64 (n,)."""
         sums: NDArray[np.float64] = np.zeros(self.n)
         sums += np.bincount(self.groups, values, self.n)
         return sums

@@ -532,7 +532,11 @@ def predict_out_of_fold(
 def _shares(
     progress: Callable[[int, int], None], images: int
 ) -> Callable[[float, float, float], None]:
-    """Return what reports a fraction of a step, given the shares of all before it and its own."""
+    """Return a function that reports the progress of all steps.
+
+    Its arguments are the share of the earlier steps, that of the current step, and the fraction of
+    the current step that is done.
+    """
     latest = 0
 
     def report(before: float, share: float, fraction: float) -> None:
