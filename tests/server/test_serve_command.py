@@ -110,7 +110,7 @@ def test_names_of_hosts_follow_from_the_options() -> None:
     assert host_names("0.0.0.0", [], local=False) is None
 
 
-def test_all_addresses_of_the_machine_are_printed_as_those_to_connect_to(
+def test_a_server_on_all_addresses_states_how_to_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "lab-7")

@@ -274,7 +274,7 @@ class CheckContext:
 
     @property
     def late_progress(self) -> Progress:
-        """A progress function of a stage that is shown once it has taken two seconds."""
+        """Progress function that shows a stage only after it has taken two seconds."""
         return _not_shown if self.progress is None else delayed(self.progress)
 
     @cached_property

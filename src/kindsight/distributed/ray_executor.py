@@ -221,7 +221,7 @@ def _actor_options() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _errors_explained() -> Iterator[None]:
-    """Convert an error of Ray, such as a lost cluster, to a ClusterError."""
+    """Convert an error of Ray, such as a lost cluster, to a KindsightError."""
     import ray
 
     try:

@@ -72,8 +72,8 @@ VARIABLE = "KINDSIGHT_PROGRESS"
 """Environment variable: with the value ``json``, progress is written as lines of JSON."""
 
 FEW = 32
-"""Steps, or a hundredth of them if that is less, from which on a line states their speed: the first
-may have waited for the start of worker processes."""
+"""Number of steps after which a line states their speed, or a hundredth of all if that is less. The
+first steps may have waited for worker processes to start."""
 
 JSON_SECONDS = 0.25
 """Minimum seconds between two lines of JSON of a stage."""
