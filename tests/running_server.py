@@ -89,7 +89,7 @@ def receive(connection: socket.socket) -> Answer | None:
     data = b""
     while b"\r\n\r\n" not in data:
         try:
-            # What follows in the same packet belongs to the next answer.
+            # Further bytes of the same packet belong to the next response.
             part = connection.recv(1)
         except ConnectionError:
             part = b""

@@ -29,10 +29,10 @@ from tiny_bundle import CLASSES, COLOURS, write_bundle, write_image
 RAY = pytest.param("ray", marks=pytest.mark.slow)
 
 WINDOW = 8
-"""Tasks that Ray Data gets at once, in these tests."""
+"""Number of tasks that Ray Data gets at once in these tests."""
 
 AHEAD = 2 * WINDOW
-"""Most tasks that are taken before their turn; threads take eight each."""
+"""Maximum number of tasks that are taken before their turn; threads take eight each."""
 
 SECONDS = 60.0
 

@@ -482,7 +482,7 @@ GOLDEN = [
     "dcb2c437e364a679", "5cc8e7031aa0c76f", "8a4bf88ea8aba776", "0cb49be39034e101",
     "fafd38f245f11f9a", "56cfa361fcc98f60",
 ]  # fmt: skip
-"""Hashes of splits that the first implementation drew, with dense arrays and Gaussian
+"""Hashes of the splits of the first implementation, which used dense arrays and Gaussian
 elimination."""
 
 
