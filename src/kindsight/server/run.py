@@ -222,6 +222,7 @@ class _Protocol(HttpToolsProtocol):
     # Bytes of complete headers, and those received since the request began; None in its body.
     _head = 0
     _begun: int | None = 0
+    _has_ended = False  # whether a request has ended in the latest data
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
@@ -234,8 +235,10 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a part of a request."""
+        self._has_ended = False
         super().data_received(data)
-        if self._begun is not None:
+        # Not all of the data are headers if another request ends in them.
+        if self._begun is not None and not self._has_ended:
             self._begun += len(data)
             if self._begun > HEAD_BYTES:
                 self._answer_and_close(*_HEAD_TOO_LARGE)
@@ -283,6 +286,11 @@ class _Protocol(HttpToolsProtocol):
         self._begun = None
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._has_ended = True
+        super().on_message_complete()
 
     def _start_timer(self) -> None:
         self._stop_timer()
