@@ -117,4 +117,5 @@ def test_a_full_disk_under_standard_output_is_said_once(tiny, colours):
     command = f'"{sys.executable}" -m kindsight predict "{tiny}" new/red.png --json > /dev/full'
     done = subprocess.run(command, shell=True, check=False, capture_output=True)
     assert done.returncode == 1
-    assert done.stderr == b"kindsight: No space left on device\n"
+    advice = b"Free some space, or choose a folder on another disk."
+    assert done.stderr == b"kindsight: No space left on device. " + advice + b"\n"
