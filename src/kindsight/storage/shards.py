@@ -1,7 +1,7 @@
 """Tar files as folders of images: indexes, which are cached, and reading by byte range.
 
-The index of a tar file is stored in the cache folder, named by the version of the file. In memory,
-it takes 24 bytes for each member.
+The index of a tar file is stored in the cache folder, named by the version of the file. Of it,
+24 bytes for each member remain in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, DatasetError, StorageError
 from kindsight.storage.address import is_address, shown
-from kindsight.storage.tar import Member, TarIndex, index_tar
+from kindsight.storage.members import Members
+from kindsight.storage.tar import TarIndex, index_tar
 
 __all__ = ["TEXT_ENDINGS", "DamagedShardError", "find_member", "open_shard", "read_part"]
 
@@ -35,7 +36,8 @@ class DamagedShardError(DatasetError):
 TEXT_ENDINGS = (".cls", ".json", ".txt")
 """Members whose content is in the index: labels and other metadata of the images."""
 
-_FORMAT = 1  # of the cached index
+_FORMAT = 2  # of the cached index
+_FACTS = "facts"  # in it: ignored entries and damage, beside the members
 _MAX_INDEX_BYTES = 1 << 30
 _MAX_CACHED_BYTES = 1 << 28  # of indexes in memory
 
@@ -164,10 +166,12 @@ def _indexed(shard: str, size: int) -> TarIndex:
 
 def _cache_ranges(shard: str, index: TarIndex) -> None:
     """Cache the byte ranges of a tar file's members in memory; drop the least recently used."""
-    keys = np.array([hash(member.name) for member in index.members], np.int64)
+    members = index.members
+    names = (hash(members.name(row)) for row in range(len(members)))
+    keys = np.fromiter(names, np.int64, len(members))
     # Of several members with one name, the first is used.
     keys, first = np.unique(keys, return_index=True)
-    table = np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2)[first]
+    table = members.ranges()[first]
     ranges = keys, table[:, 0].copy(), table[:, 1].copy()
     with _RangeCache.lock:
         old = _RangeCache.ranges.pop(shard, None)
@@ -182,18 +186,10 @@ def _save(file: Path, index: TarIndex) -> None:
     """Store an index; if that fails, it is created again the next time."""
     from kindsight.files import replacing
 
-    names = "\0".join(member.name for member in index.members).encode("utf-8", "surrogateescape")
-    facts = {
-        "texts": {name: text.decode("latin-1") for name, text in index.texts.items()},
-        "ignored": index.ignored, "damage": index.damage,
-    }  # fmt: skip
+    facts = json.dumps({"ignored": index.ignored, "damage": index.damage}).encode()
+    every = {**index.members.to_bytes(), _FACTS: facts}
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        names=_packed(names),
-        ranges=np.array([member[1:] for member in index.members], np.int64).reshape(-1, 2),
-        facts=_packed(json.dumps(facts).encode()),
-    )
+    np.savez(buffer, **{name: _packed(data) for name, data in every.items()})  # type: ignore[arg-type]
     with suppress(OSError), replacing(file) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
@@ -216,16 +212,12 @@ def _load(file: Path) -> TarIndex | None:
         if file.stat().st_size > _MAX_INDEX_BYTES:
             return None
         with np.load(file, allow_pickle=False) as stored:
-            text = _unpacked(stored["names"]).decode("utf-8", "surrogateescape")
-            ranges = stored["ranges"].tolist()
-            facts = json.loads(_unpacked(stored["facts"]))
-        names = text.split("\0") if ranges else []
-        members = [Member(name, *each) for name, each in zip(names, ranges, strict=True)]
-        texts = {name: text.encode("latin-1") for name, text in facts["texts"].items()}
+            every = {name: _unpacked(data) for name, data in stored.items()}
+        facts = json.loads(every[_FACTS])
         ignored = [(str(name), str(reason)) for name, reason in facts["ignored"]]
         with suppress(OSError):
             os.utime(file)  # the least recently used are deleted first
-        return TarIndex(members, texts, ignored, str(facts["damage"]))
+        return TarIndex(Members.from_bytes(every), ignored, str(facts["damage"]))
     except (
         OSError,
         ValueError,

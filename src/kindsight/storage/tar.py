@@ -10,11 +10,11 @@ import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from kindsight.encoding import printable
+from kindsight.storage.members import Members
 
-__all__ = ["MAX_MEMBERS", "Member", "TarIndex", "index_tar"]
+__all__ = ["MAX_MEMBERS", "TarIndex", "index_tar"]
 
 MAX_MEMBERS = 2_000_000
 """Limit of entries in one archive."""
@@ -40,21 +40,11 @@ _REASONS = {
 }
 
 
-class Member(NamedTuple):
-    """A file in an archive."""
-
-    name: str  # with ``/``, without a leading ``./``
-    offset: int  # of its first byte in the archive
-    size: int  # bytes
-
-
 @dataclass
 class TarIndex:
     """The files in an archive."""
 
-    members: list[Member] = field(default_factory=list)
-    # content of small metadata files by name
-    texts: dict[str, bytes] = field(default_factory=dict)
+    members: Members = field(default_factory=Members)  # with the contents of small metadata files
     # names of ignored entries, and why
     ignored: list[tuple[str, str]] = field(default_factory=list)
     damage: str = ""  # what is wrong with the archive: the predicate of a sentence
@@ -164,11 +154,10 @@ class _Walk:
         if reason is not None:
             index.ignored.append((plain or name, reason))
         elif info.type != tarfile.DIRTYPE:
-            index.members.append(Member(plain, data, size))
             is_small = size <= MAX_TEXT_BYTES and self._text_bytes < MAX_TEXTS_BYTES
-            if is_small and self._is_text(plain):
-                index.texts.setdefault(plain, self._blocks.get(data, size))
-                self._text_bytes += size
+            text = self._blocks.get(data, size) if is_small and self._is_text(plain) else None
+            index.members.add(plain, data, size, text)
+            self._text_bytes += 0 if text is None else size
         return data + (_padded(size) if has_data else 0)
 
 

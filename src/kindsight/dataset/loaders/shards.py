@@ -12,17 +12,23 @@ import json
 import math
 import os
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kindsight.dataset.columns.build import ColumnBuilder
+from kindsight.dataset.columns.codes import CodeColumn, NumberColumn
+from kindsight.dataset.columns.convert import as_codes, count_values
+from kindsight.dataset.columns.texts import TextColumn
 from kindsight.dataset.labels import class_order
 from kindsight.dataset.loaders.folders import FolderLabel, Tree, arrange
 from kindsight.dataset.loaders.from_names import UNLABELLED, split_roles, with_names
+from kindsight.dataset.loaders.samples import FURTHER, REPEATED, Samples
 from kindsight.dataset.loaders.table_files import is_shards
 from kindsight.dataset.loaders.values import (
     EXCLUDED,
@@ -31,26 +37,15 @@ from kindsight.dataset.loaders.values import (
     read_splits,
     resolve_labels,
 )
-from kindsight.dataset.names import (
-    IMAGE_EXTENSIONS,
-    NOT_AN_IMAGE,
-    UNREAD_EXTENSIONS,
-    IgnoredFiles,
-    extension_of,
-    n_images,
-    quoted,
-    quoted_list,
-    why_folder_is_ignored,
-    why_name_is_ignored,
-)
+from kindsight.dataset.names import IgnoredFiles, n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset, exclude_rows
-from kindsight.dataset.walk import Listing, reason_with_extension, walk
+from kindsight.dataset.walk import Listing, walk
 from kindsight.errors import DatasetError, KindsightError
 from kindsight.storage.address import absolute, base_name, common_folder, is_address, join, parent
 from kindsight.storage.files import IN_FLIGHT, names_in
 from kindsight.storage.shards import TEXT_ENDINGS, DamagedShardError, open_shard
-from kindsight.storage.tar import Member, TarIndex
+from kindsight.storage.tar import TarIndex
 from kindsight.threads import map_ordered
 
 __all__ = ["DAMAGED", "UNREADABLE", "find_shards", "from_shards"]
@@ -58,9 +53,9 @@ __all__ = ["DAMAGED", "UNREADABLE", "find_shards", "from_shards"]
 MAX_SHARDS = 100_000
 """Limit of tar files in one dataset."""
 
+_BLOCK = 1 << 13  # rows that are held as Python objects before they become columns
+
 _BRACES = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
-_IMAGES = IMAGE_EXTENSIONS | UNREAD_EXTENSIONS
-_FURTHER = "further image of a sample"
 DAMAGED, UNREADABLE = "rest of a damaged tar file", "unreadable tar file"
 """Reasons for which images of tar files are lost."""
 
@@ -133,7 +128,9 @@ def from_shards(
     names = ["/".join(filter(None, (b, base_name(s)))) for b, s in zip(below, shards, strict=True)]
     found = _Found(options, labelled)
     roles = _roles(names) if labelled else {}
-    for name, index in zip(names, map_ordered(_opened, shards, IN_FLIGHT), strict=True):
+    # Few are read ahead: the index of a large tar file is large.
+    indexes = map_ordered(_opened, shards, IN_FLIGHT, ahead=1)
+    for name, index in zip(names, indexes, strict=True):
         found.add(name, index, roles.get(name))
     return found.dataset(root, quoted(data))
 
@@ -167,29 +164,57 @@ def _roles(names: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-class _Row(NamedTuple):
-    """One image."""
+class _Rows:
+    """Columns of the images of tar files, which grow by blocks of rows."""
 
-    path: str
-    size: int
-    role: str | None  # the split of its tar file
-    folder: str  # within the tar file
-    label: str | None  # stated in a file with the same name
-    split: str
-    group: str
+    def __init__(self) -> None:
+        names = ("path", "role", "folder", "label", "split", "group")
+        self._builders = {name: ColumnBuilder() for name in names}
+        self._sizes: list[NDArray[np.int64]] = []
+        self._block: list[tuple[int, tuple[str, ...]]] = []
+
+    def add(
+        self, size: int, path: str, role: str, folder: str, label: str, split: str, group: str
+    ) -> None:
+        """Add an image: its tar file's split, its folder in it, and what is stated beside it."""
+        self._block.append((size, (path, role, folder, label, split, group)))
+        if len(self._block) >= _BLOCK:
+            self._flush()
+
+    def finish(self) -> tuple[NumberColumn, dict[str, CodeColumn | TextColumn]]:
+        """Return the sizes and the other columns."""
+        self._flush()
+        sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
+        return NumberColumn(sizes), {
+            name: builder.finish() for name, builder in self._builders.items()
+        }
+
+    def _flush(self) -> None:
+        if not self._block:
+            return
+        sizes, rows = zip(*self._block, strict=True)
+        self._sizes.append(np.array(sizes, np.int64))
+        for builder, texts in zip(self._builders.values(), zip(*rows, strict=True), strict=True):
+            builder.add(texts)
+        self._block = []
 
 
-@dataclass
 class _Found:
     """Collects the images of tar files."""
 
-    options: DataOptions
-    labelled: bool
-    rows: list[_Row] = field(default_factory=list)
-    ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
-    notes: list[str] = field(default_factory=list)
-    folders: Counter[str] = field(default_factory=Counter)
-    failures: list[DamagedShardError] = field(default_factory=list)
+    def __init__(self, options: DataOptions, labelled: bool) -> None:
+        self.options, self.labelled = options, labelled
+        self.rows = _Rows()
+        self.ignored = IgnoredFiles()
+        self.notes: list[str] = []
+        self.failures: list[DamagedShardError] = []
+        self.has_labels = False  # whether a label is stated beside an image
+        # The ending of files with labels, and the entry of .json files.
+        named = options.columns.get("label", "")
+        ending = named.lower().removeprefix(".")
+        is_ending = f".{ending}" in TEXT_ENDINGS and ending != "json"
+        self._ending = ending if is_ending else "" if named else "cls"
+        self._entry = "" if is_ending else named or "label"
 
     def add(self, shard: str, index: TarIndex | DamagedShardError, role: str | None) -> None:
         """Add the images of a tar file."""
@@ -204,74 +229,29 @@ class _Found:
             self.notes.append(
                 f"{quoted(shard)} {index.damage}. The {len(index.members):,} files before are used."
             )
-        for key, members in self._samples(shard, index.members).items():
-            for member in self._images(shard, members):
-                self._add_row(shard, key, member, index.texts, role)
+        samples = Samples(index.members, self._ending)
+        for name, reason, size in samples.ignored():
+            self.ignored.add(f"{shard}!{name}", reason, size)
+        for name, size, facts, text in samples.images():
+            folder = name.rpartition("/")[0]
+            stated = self._stated(facts, text) if self.labelled else ("", "", "")
+            self.rows.add(size, f"{shard}!{name}", role or "", folder, *stated)
 
-    def _samples(self, shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]]:
-        """Return the usable files by the part of the name that one image's share, and the rest."""
-        samples: defaultdict[str, dict[str, Member]] = defaultdict(dict)
-        why_folder: dict[str, str | None] = {}
-        for member in members:
-            folder, _, name = member.name.rpartition("/")
-            if folder not in why_folder:
-                reasons = map(why_folder_is_ignored, folder.split("/"))
-                why_folder[folder] = next(filter(None, reasons), None)
-            reason = why_folder[folder] or why_name_is_ignored(name)
-            stem, _, ending = name.partition(".")
-            key = f"{folder}/{stem}" if folder else stem
-            if reason is None and ending.lower() in samples[key]:
-                reason = "repeated name in an archive"
-            if reason is None:
-                samples[key][ending.lower()] = member
-            else:
-                self.ignored.add(f"{shard}!{member.name}", reason, member.size)
-        return samples
-
-    def _images(self, shard: str, members: Mapping[str, Member]) -> list[Member]:
-        """Return the images among the files of one sample: one, unless all names have more dots."""
-        plain = [member for ending, member in members.items() if ending in _IMAGES]
-        every = [m for ending, m in members.items() if extension_of(f".{ending}") in _IMAGES]
-        images = plain[:1] or every
-        for ending, member in members.items():
-            path = f"{shard}!{member.name}"
-            if member in every and member not in images:
-                self.ignored.add(path, _FURTHER, member.size)
-            elif member not in every and f".{ending}" not in TEXT_ENDINGS:
-                reason = reason_with_extension(NOT_AN_IMAGE, member.name)
-                self.ignored.add(path, reason, member.size)
-        return images
-
-    def _add_row(
-        self, shard: str, key: str, image: Member, texts: Mapping[str, bytes], role: str | None
-    ) -> None:
-        folder = image.name.rpartition("/")[0]
-        label, split, group = None, "", ""
-        if self.labelled:
-            label, split, group = self._stated(key, texts)
-            self.folders[folder] += 1
-        row = _Row(f"{shard}!{image.name}", image.size, role, folder, label, split, group)
-        self.rows.append(row)
-
-    def _stated(self, key: str, texts: Mapping[str, bytes]) -> tuple[str | None, str, str]:
+    def _stated(self, facts: bytes | None, text: bytes | None) -> tuple[str, str, str]:
         """Return label, split and group from the files that accompany an image."""
         columns = self.options.columns
-        facts = _facts(texts.get(f"{key}.json"))
-        named = columns.get("label", "")
-        ending = named.lower().removeprefix(".")
-        label = None
-        if f".{ending}" in TEXT_ENDINGS and ending != "json":
-            label = _decoded(texts.get(f"{key}.{ending}"))
-        elif named:
-            label = facts.get(named)
-        else:
-            label = _decoded(texts.get(f"{key}.cls")) or facts.get("label")
-        split = facts.get(columns.get("split", "split"), "")
-        return label, split, facts.get(columns.get("group", "group"), "")
+        entries = _facts(facts)
+        label = None if text is None else _decoded(text)
+        if self._entry:
+            label = label or entries.get(self._entry)
+        self.has_labels |= label is not None
+        split = entries.get(columns.get("split", "split"), "")
+        return label or "", split, entries.get(columns.get("group", "group"), "")
 
     def dataset(self, root: Path | str, where: str) -> ImageDataset:
         """Return the dataset; DatasetError if there are no images, or none with a label."""
-        if not self.rows:
+        sizes, columns = self.rows.finish()
+        if not len(sizes):
             if self.failures:
                 raise self.failures[0]
             raise DatasetError(f"There are no images in {where}. Check the path.")
@@ -279,12 +259,12 @@ class _Found:
             bad = [file.path for file in self.ignored.files if file.reason == UNREADABLE]
             self.notes.append(f"Ignored unreadable tar files: {quoted_list(bad)}.")
         for reason, count in sorted(self.ignored.counts.items()):
-            if reason in (_FURTHER, "repeated name in an archive") or reason.startswith("link "):
+            if reason in (FURTHER, REPEATED) or reason.startswith("link "):
                 first = next(file.path for file in self.ignored.files if file.reason == reason)
                 self.notes.append(f"Ignored, {reason}: {count:,}; first {quoted(first)}.")
         dataset = ImageDataset(
-            path=tuple(row.path for row in self.rows),
-            size=tuple(row.size for row in self.rows),
+            path=columns["path"],
+            size=sizes,
             root=root,
             ignored=dict(sorted(self.ignored.counts.items())),
             ignored_files=tuple(self.ignored.files),
@@ -292,86 +272,107 @@ class _Found:
         )
         if not self.labelled:
             return dataset
+        labels = _Labels(columns, self.options, where)
         if self.options.label_from is not None:
-            dataset = self._with_splits(dataset, {})
-        elif any(row.label is not None for row in self.rows):
-            dataset = self._with_stated_labels(dataset, where)
+            dataset = labels.with_splits(dataset, {})
+        elif self.has_labels:
+            dataset = labels.with_stated_labels(dataset)
         else:
-            dataset = self._with_folder_labels(dataset, where)
+            dataset = labels.with_folder_labels(dataset)
         return with_names(dataset, self.options)
 
-    def _with_stated_labels(self, dataset: ImageDataset, where: str) -> ImageDataset:
-        keep_na = self.options.keep_na_labels
-        labels = read_labels([row.label or "" for row in self.rows], keep_na=keep_na)
-        location = lambda row: quoted(self.rows[row].path)  # noqa: E731
-        what = f"The labels in {where}"
-        chosen, skipped = resolve_labels(labels, self.options, what, location)
-        several = dict.fromkeys(skipped.tolist())
+
+class _Labels:
+    """Labels, splits and groups of the images of tar files."""
+
+    def __init__(
+        self, columns: Mapping[str, CodeColumn | TextColumn], options: DataOptions, where: str
+    ) -> None:
+        self._columns, self._options, self._where = columns, options, where
+
+    def with_stated_labels(self, dataset: ImageDataset) -> ImageDataset:
+        """Give the labels that are stated in files beside the images."""
+        labels = read_labels(self._columns["label"], keep_na=self._options.keep_na_labels)
+        location = lambda row: quoted(dataset.path[row])  # noqa: E731
+        what = f"The labels in {self._where}"
+        chosen, several = resolve_labels(labels, self._options, what, location)
+        missing = np.setdiff1d(np.flatnonzero(chosen.equals(None)), several)
         dataset = dataset.with_columns(label=chosen)
-        return self._with_splits(
-            dataset,
-            {
-                "several labels": list(several),
-                "image without a label": [
-                    row for row, label in enumerate(chosen) if label is None and row not in several
-                ],
-            },
+        return self.with_splits(
+            dataset, {"several labels": several, "image without a label": missing}
         )
 
-    def _with_folder_labels(self, dataset: ImageDataset, where: str) -> ImageDataset:
+    def with_folder_labels(self, dataset: ImageDataset) -> ImageDataset:
         """Give labels by the class folders in the names, and splits by split folders."""
-        arranged = arrange(Tree.of(_listings(self.folders)))
-        known: dict[str, FolderLabel | None] = {}
-        for folder in sorted(self.folders):
-            parts = folder.split("/")
-            above = ["/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
-            known[folder] = next(
-                (arranged.entries[f] for f in above if f in arranged.entries), None
-            )
-        labels = [known[row.folder] for row in self.rows]
-        if not any(labels):
+        folders = as_codes(self._columns["folder"])
+        arranged = arrange(Tree.of(_listings(count_values(folders))))
+        labels = folders.mapped(partial(_label_above, arranged.entries))
+        if not labels.names:
             raise NoLabelsError(
-                f"The images in {where} have no labels: there are no .cls files, no 'label' in "
-                ".json files and no class folders. Name the ending of other files with labels, "
+                f"The images in {self._where} have no labels: there are no .cls files, no 'label' "
+                "in .json files and no class folders. Name the ending of other files with labels, "
                 '`columns={"label": "txt"}`, or use `label_from`.'
             )
         dataset = dataset.with_columns(
-            label=[None if label is None else label.label for label in labels],
-            split=[None if label is None else label.split for label in labels],
+            label=labels.mapped(lambda label: label and label.label),
+            split=labels.mapped(lambda label: label and label.split),
         ).with_notes(*arranged.notes)
-        outside = [row for row, label in enumerate(labels) if label is None]
-        return self._with_splits(dataset, {"outside the class folders": outside})
+        outside = np.flatnonzero(labels.equals(None))
+        return self.with_splits(dataset, {"outside the class folders": outside})
 
-    def _with_splits(self, dataset: ImageDataset, out: dict[str, list[int]]) -> ImageDataset:
+    def with_splits(
+        self, dataset: ImageDataset, out: Mapping[str, NDArray[np.int64]]
+    ) -> ImageDataset:
         """Add the splits and groups that are stated, and exclude rows, with a note on each kind."""
-        splits: list[str | None] = [
-            row.role or s for row, s in zip(self.rows, dataset.split, strict=True)
-        ]
-        cells = [row.split for row in self.rows]
-        if any(cells):
-            named = "split" in self.options.columns
+        splits = _either(_blank_as_none(self._columns["role"]), as_codes(dataset.split))
+        cells = self._columns["split"]
+        if _has_text(cells):
+            named = "split" in self._options.columns
             numbers = np.arange(1, len(cells) + 1)
             stated = read_splits(cells, numbers, "image", "the .json files", named=named)
-            splits = [new or old for new, old in zip(stated or splits, splits, strict=True)]
-        unlabelled = [row for row, split in enumerate(splits) if split in (UNLABELLED, EXCLUDED)]
+            splits = splits if stated is None else _either(stated, splits)
+        unlabelled = np.flatnonzero(splits.equals(UNLABELLED) | splits.equals(EXCLUDED))
         dataset = dataset.with_columns(
-            split=[None if split in (UNLABELLED, EXCLUDED) else split for split in splits]
+            split=splits.mapped(lambda split: None if split in (UNLABELLED, EXCLUDED) else split)
         )
-        if any(row.group for row in self.rows):
-            dataset = dataset.with_columns(group=[row.group or None for row in self.rows])
+        if _has_text(self._columns["group"]):
+            dataset = dataset.with_columns(group=_blank_as_none(self._columns["group"]))
             dataset = dataset.with_notes("Images of one group (.json files) stay in one split.")
-        dropped: set[int] = set()
+        left = np.arange(len(dataset))
         for reason, every in {**out, "unlabelled or excluded image": unlabelled}.items():
-            rows = [row for row in every if row not in dropped]
-            if not rows:
+            rows = np.flatnonzero(np.isin(left, every))
+            if not len(rows):
                 continue
-            first = quoted(self.rows[rows[0]].path)
-            kept = [row for row in range(len(self.rows)) if row not in dropped]
-            place = {row: k for k, row in enumerate(kept)}
+            first = quoted(dataset.path[rows[0]])
             note = f"Ignored, {reason}: {n_images(len(rows))}, first {first}."
-            dataset = exclude_rows(dataset, [place[row] for row in rows], reason, note)
-            dropped.update(rows)
+            dataset = exclude_rows(dataset, rows, reason, note)
+            left = np.delete(left, rows)
         return replace(dataset, classes=class_order(dataset.label))
+
+
+def _has_text(column: CodeColumn | TextColumn) -> bool:
+    """Return whether a cell is not empty."""
+    return len(column.data) > 0 if isinstance(column, TextColumn) else any(column.names)
+
+
+def _blank_as_none(column: CodeColumn | TextColumn) -> CodeColumn:
+    """Return a column with None in place of empty texts."""
+    coded = as_codes(column)
+    return CodeColumn(np.where(coded.equals(""), np.int8(-1), coded.codes), coded.names)
+
+
+def _either(first: CodeColumn, second: CodeColumn) -> CodeColumn:
+    """Return the first column, with the values of the second where it is None."""
+    both, rows = CodeColumn.joined([first, second]), len(first)
+    codes = np.where(both.codes[:rows] < 0, both.codes[rows:], both.codes[:rows])
+    return CodeColumn(codes, both.names)
+
+
+def _label_above(entries: Mapping[str, FolderLabel], folder: str) -> FolderLabel | None:
+    """Return the label of the nearest folder that has one, from a folder upwards."""
+    parts = folder.split("/")
+    above = ("/".join(parts[:depth]) for depth in range(len(parts), 0, -1))
+    return next((entries[name] for name in above if name in entries), None)
 
 
 def _listings(folders: Mapping[str, int]) -> Iterator[Listing]:
@@ -381,11 +382,11 @@ def _listings(folders: Mapping[str, int]) -> Iterator[Listing]:
         parts = folder.split("/")
         every.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
     for folder in sorted(every, key=lambda name: name.split("/")):
-        yield Listing(folder, [("", 0)] * folders.get(folder, 0))
+        yield Listing(folder, CodeColumn.constant(("", 0), folders.get(folder, 0)))
 
 
-def _decoded(text: bytes | None) -> str | None:
-    return None if text is None else text.decode("utf-8-sig", "replace").strip()
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8-sig", "replace").strip()
 
 
 def _facts(text: bytes | None) -> dict[str, str]:
