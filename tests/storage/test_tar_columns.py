@@ -109,6 +109,12 @@ def test_samples_are_in_the_order_of_their_first_files(tmp_path: Path) -> None:
     assert IgnoredFile("s.tar!a.png", "further image of a sample", size=3) in dataset.ignored_files
 
 
+def test_tar_files_of_unlabelled_images_alone_are_an_error_with_the_reason(tmp_path: Path) -> None:
+    write(tmp_path / "s.tar", [("a.jpg", b"1"), ("a.json", b'{"split": "pred"}')])
+    message = opened(tmp_path, label_from=r"(\w)\.jpg$")
+    assert "0 images. Ignored, unlabelled or excluded image: 1 image" in str(message)
+
+
 NAMES = st.text(st.sampled_from("ab./漢\udc80\0"), max_size=6)
 FILES = st.lists(
     st.tuples(

@@ -187,6 +187,8 @@ def with_names(
     DatasetError
         If no name matches, or the images are in memory.
     """
+    if not len(dataset):  # all images were excluded, with notes
+        return dataset
     if labelled and options.label_from is not None:
         dataset = _with_labels(dataset, options.label_from)
     if labelled and options.group_from is not None:
