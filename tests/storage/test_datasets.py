@@ -285,19 +285,20 @@ def test_the_case_of_a_scheme_does_not_matter(store: str, folder: Path) -> None:
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "sys.modules['s3fs'] = sys.modules['gcsfs'] = None\n"
+        "sys.modules['s3fs'] = sys.modules['gcsfs'] = sys.modules['aiohttp'] = None\n"
         "from kindsight import ImageDataset\n"
         "from kindsight.errors import MissingExtraError\n"
-        "for name in ('s3://a/b', 'gs://a/b'):\n"
+        "for name in ('s3://a/b', 'gs://a/b', 'https://a/b'):\n"
         "    try:\n"
         "        ImageDataset.open(name)\n"
         "    except MissingExtraError as error:\n"
         "        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, second = done.stdout.splitlines()
+    first, second, third = done.stdout.splitlines()
     assert first.endswith("pip install 'kindsight[s3]'")
     assert second.endswith("pip install 'kindsight[remote]' gcsfs")
+    assert third.endswith("pip install 'kindsight[remote]'")
     assert issubclass(MissingExtraError, ValueError)
 
 

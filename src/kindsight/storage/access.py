@@ -55,10 +55,11 @@ _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), ("s3", "")),
     **dict.fromkeys(("gs", "gcs"), ("remote", "gcsfs")),
     **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("remote", "adlfs")),
+    **dict.fromkeys(_HTTP, ("remote", "")),  # aiohttp
 }
 
 # Schemes whose file system is the same for all addresses.
-_HOSTLESS = {*_PACKAGES, *_HTTP, "memory", "file", "local"}
+_HOSTLESS = {*_PACKAGES, "memory", "file", "local"}
 
 _CREDENTIALS = {
     "s3": "Run 'aws configure', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public "
