@@ -402,10 +402,13 @@ def studio_with_a_run(needs, images, trained, tmp_path_factory) -> Iterator[Stud
     """A project with images, and a run of other images."""
     folder = tmp_path_factory.mktemp("studio") / "shapes"
     started = StudioServer(folder, "--data", str(images))
-    run = shutil.copytree(trained.run, folder / "runs" / "shapes-1")
+    # The running studio must not see half a run.
+    run = shutil.copytree(trained.run, folder.with_name("copied-run"))
     diagnosis = json.loads((run / "diagnosis.json").read_text("utf-8"))
     diagnosis["findings"] = [FINDING]
     (run / "diagnosis.json").write_text(json.dumps(diagnosis), "utf-8")
+    (folder / "runs").mkdir(exist_ok=True)
+    run.rename(folder / "runs" / "shapes-1")
     yield started
     started.close()
 
