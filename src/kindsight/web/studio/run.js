@@ -6,26 +6,32 @@ import { ask } from "./api.js";
 import { html } from "./parts.js";
 import { attempt, set, store } from "./store.js";
 
-const loaded = new Map(); // name -> the answer to GET /api/runs/{run}
+const loaded = new Map(); // name and time of the bundle -> the answer to GET /api/runs/{run}
+
+function current() {
+  const usable = store.runs.filter((run) => run.finished && !run.error);
+  return usable.find((run) => run.name === store.run) ?? usable[0];
+}
 
 /** Return the name of the run; undefined without one. */
 export function runName() {
-  const usable = store.runs.filter((run) => run.finished && !run.error);
-  return (usable.find((run) => run.name === store.run) ?? usable[0])?.name;
+  return current()?.name;
 }
 
 /** Return the run, undefined while it is loaded. */
 export function useRun() {
-  const name = runName();
+  const run = current();
+  // A training writes its bundle twice: before its diagnosis and report, and after them.
+  const key = run && `${run.name} ${run.created}`;
   const [, again] = useState(0);
   useEffect(() => {
-    if (name === undefined || loaded.has(name)) return;
+    if (run === undefined || loaded.has(key)) return;
     attempt(async () => {
-      loaded.set(name, await ask("GET", `/api/runs/${encodeURIComponent(name)}`));
+      loaded.set(key, await ask("GET", `/api/runs/${encodeURIComponent(run.name)}`));
       again((count) => count + 1);
     });
-  }, [name, store.runs]);
-  return loaded.get(name);
+  }, [key, store.runs]);
+  return loaded.get(key);
 }
 
 /** The choice of a run, if there are several. */
