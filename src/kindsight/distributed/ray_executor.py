@@ -15,7 +15,7 @@ from kindsight.errors import ClusterError, KindsightError
 
 __all__ = ["RayExecutor", "on_every_node", "reason_of"]
 
-# Cores per actor. Below 1: Ray's own tasks need cores, too, and actors of whole cores would cause a
+# Cores per actor. Below 1: Ray's own tasks also need cores, and actors of whole cores would cause a
 # deadlock on a small machine. Above 19/20: a node of n < 20 cores gets n actors.
 ACTOR_CORES = 0.95
 # Tasks queued at an actor, including the running one, so that it never idles.

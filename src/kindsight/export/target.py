@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 LATENCY_RUNS = 20
-"""Number of runs of one image, of which the median is reported."""
+"""Runs of one image; their median is reported."""
 
 WARM_UP = 3
 """Number of preceding runs that are not timed."""

@@ -288,7 +288,7 @@ def _score(
     """Evaluate on the validation and test splits, and write the predictions.
 
     With folds, the out-of-fold predictions take the place of the validation split's. Predictions of
-    training images are written and returned, too, but not used in metrics.
+    training images are also written and returned, but not used in metrics.
     """
     names = SPLITS[1:] if folds is None else SPLITS[2:]
     scored = {name: score(model, rows[name]) for name in names if len(rows[name])}
