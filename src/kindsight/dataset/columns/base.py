@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
@@ -28,13 +29,13 @@ class Column(Sequence[T], Generic[T]):
 
     __slots__ = ()
 
+    @abstractmethod
     def take(self, rows: Rows) -> Column[T]:
-        """Return some rows."""
-        raise NotImplementedError
+        """Return the values of the given rows."""
 
+    @abstractmethod
     def values(self, start: int, stop: int) -> list[T]:
         """Return the rows from `start` up to `stop` as Python objects."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, key: int) -> T: ...
